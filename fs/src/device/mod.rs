@@ -1,0 +1,114 @@
+//! The backing store, seen as zones that are written front to back.
+//!
+//! The lowest layer: knows bytes, zones and durability, nothing of segments' contents. All users go
+//! through [`Device`]; a conventional device reports sequential zones of the segment size that do not
+//! mind being rewritten.
+
+use crate::types::BlockAddr;
+
+/// What the device says of one zone (Linux: `struct blk_zone`, `include/uapi/linux/blkzoned.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Zone {
+    /// First block.
+    pub start: BlockAddr,
+    /// Length in blocks, as addressed.
+    pub size_blocks: u32,
+    /// Blocks that can be written, `<= size_blocks`.
+    pub capacity_blocks: u32,
+    /// Write pointer relative to `start`, in blocks. `None` where the zone has none (conventional
+    /// zones, and every zone of a conventional device).
+    pub write_pointer: Option<u32>,
+    pub kind: ZoneKind,
+    pub condition: ZoneCondition,
+}
+
+/// Whether a zone takes random writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZoneKind {
+    Conventional,
+    Sequential,
+}
+
+/// A zone's condition as far as it concerns us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZoneCondition {
+    Empty,
+    Open,
+    Closed,
+    Full,
+    ReadOnly,
+    Offline,
+}
+
+/// Shape and limits of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Zones on the device; the last may be shorter.
+    pub zones: u32,
+    /// Blocks per zone (the address step from zone to zone).
+    pub zone_blocks: u32,
+    /// Usable blocks on the device, all zones together.
+    pub total_blocks: u64,
+    /// True if zones must be written at their write pointer and reset before reuse.
+    pub zoned: bool,
+    /// Most zones open (being written) at once; `None`: no limit.
+    pub open_max: Option<u32>,
+    /// Most zones active (open or closed with a pointer inside); `None`: no limit.
+    pub active_max: Option<u32>,
+}
+
+/// What a device has done since it was opened; the source of write amplification figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    pub writes: u64,
+    pub flushes: u64,
+    pub resets: u64,
+}
+
+/// A failed operation, with the place.
+#[derive(Debug, thiserror::Error)]
+#[error("{op} of {blocks} blocks at block {addr}: {source}")]
+pub struct DeviceError {
+    pub op: &'static str,
+    pub addr: BlockAddr,
+    pub blocks: u64,
+    #[source]
+    pub source: std::io::Error,
+}
+
+/// Result of a device operation.
+pub type Result<T> = std::result::Result<T, DeviceError>;
+
+/// A backing store. Buffers are multiples of a block and aligned to [`crate::types::BLOCK_SIZE`] in memory
+/// ([`AlignedBuf`]), so that every implementation may use `O_DIRECT`.
+///
+/// Nothing written is durable before [`Device::flush`] returns; between flushes writes may reach the medium in
+/// any order, in part, or not at all. After a failed flush nothing may be assumed of what came before it.
+pub trait Device: Send + Sync {
+    fn geometry(&self) -> Geometry;
+
+    /// State of zone `zone`, as the device sees it now.
+    fn zone(&self, zone: u32) -> Result<Zone>;
+
+    /// Fills `buf` from `addr` on. Reading what was never written yields zeros.
+    fn read(&self, addr: BlockAddr, buf: &mut [u8]) -> Result<()>;
+
+    /// Writes `buf` at `addr`; on a sequential zone this must be its write pointer and must end within its capacity.
+    fn write(&self, addr: BlockAddr, buf: &[u8]) -> Result<()>;
+
+    /// Makes everything written so far durable (one cache flush).
+    fn flush(&self) -> Result<()>;
+
+    /// Reserves the medium's room for a zone about to be written, so that a full host is an early ENOSPC (I7).
+    fn reserve(&self, zone: u32) -> Result<()>;
+
+    /// Marks a zone full; gives its open and active slot back. No effect on a conventional device.
+    fn finish(&self, zone: u32) -> Result<()>;
+
+    /// Empties a zone: pointer to its start, contents discarded (punched out of an image file).
+    fn reset(&self, zone: u32) -> Result<()>;
+
+    fn traffic(&self) -> Traffic;
+}

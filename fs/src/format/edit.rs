@@ -1,0 +1,111 @@
+//! Edits: what one logged operation does to the key tree.
+//!
+//! A record of the log is a list of edits under one LSN. The running filesystem and roll-forward apply the same
+//! edits with the same code, so the state after a crash is the state that was. Edits say what the result is, not
+//! how the operation came to it; applying them needs no judgement and cannot fail.
+
+use super::DecodeError;
+use super::bytes::{Encode, Reader};
+use super::key::{Key, Kind};
+use super::value::{Extent, Time, Value};
+use crate::types::{BlockAddr, Ino};
+
+/// One change of the key tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Sets an item. For an inode that exists, `blocks` of the value is ignored and the tree's is kept.
+    Put { key: Key, value: Value },
+    /// Removes an item; nothing happens if there is none. Never used for extents.
+    Delete { key: Key },
+    /// Maps file blocks from `first` on to `extent`, in place of whatever was there, and counts `blocks` of the inode.
+    /// A longer run of data is several such edits (`EXTENT_BLOCKS_MAX`).
+    Map { ino: Ino, first: u64, extent: Extent },
+    /// Makes `blocks` file blocks from `first` on a hole.
+    Unmap { ino: Ino, first: u64, blocks: u64 },
+    /// Moves blocks that the cleaner copied: file block `first + i` from `old + i` to `new + i`, for each `i` whose
+    /// mapping still names `old + i` (I4).
+    Move { ino: Ino, first: u64, blocks: u32, old: BlockAddr, new: BlockAddr },
+    /// The cleaner could not read these blocks: wherever `first + i` still names `old + i`, it becomes a lost block (I4).
+    Lose { ino: Ino, first: u64, blocks: u32, old: BlockAddr },
+    /// What a data write changes in its inode, far smaller than the inode: `size` if the file grew, and both times.
+    Written { ino: Ino, size: Option<u64>, time: Time },
+}
+
+impl Edit {
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Put { key, value } => {
+                out.put_u8(1);
+                key.encode(out);
+                value.encode(out);
+            }
+            Self::Delete { key } => {
+                out.put_u8(2);
+                key.encode(out);
+            }
+            Self::Map { ino, first, extent } => {
+                out.put_u8(3);
+                out.put_varint(ino.0);
+                out.put_varint(*first);
+                extent.encode(out);
+            }
+            Self::Unmap { ino, first, blocks } => {
+                out.put_u8(4);
+                out.put_varint(ino.0);
+                out.put_varint(*first);
+                out.put_varint(*blocks);
+            }
+            Self::Move { ino, first, blocks, old, new } => {
+                out.put_u8(5);
+                out.put_varint(ino.0);
+                out.put_varint(*first);
+                out.put_varint(u64::from(*blocks));
+                out.put_varint(old.0);
+                out.put_varint(new.0);
+            }
+            Self::Lose { ino, first, blocks, old } => {
+                out.put_u8(6);
+                out.put_varint(ino.0);
+                out.put_varint(*first);
+                out.put_varint(u64::from(*blocks));
+                out.put_varint(old.0);
+            }
+            Self::Written { ino, size, time } => {
+                out.put_u8(7);
+                out.put_varint(ino.0);
+                out.put_varint(size.map_or(0, |s| s + 1));
+                time.encode(out);
+            }
+        }
+    }
+
+    pub fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match r.u8()? {
+            1 => {
+                let key = Key::decode(r)?;
+                if key.kind == Kind::Extent {
+                    return Err(r.bad(key.kind as u64));
+                }
+                Self::Put { key, value: Value::decode(key.kind, r)? }
+            }
+            2 => Self::Delete { key: Key::decode(r)? },
+            3 => Self::Map { ino: Ino(r.varint()?), first: r.varint()?, extent: Extent::decode(r)? },
+            4 => Self::Unmap { ino: Ino(r.varint()?), first: r.varint()?, blocks: r.varint()? },
+            5 => Self::Move {
+                ino: Ino(r.varint()?),
+                first: r.varint()?,
+                blocks: r.varint_u32()?,
+                old: BlockAddr(r.varint()?),
+                new: BlockAddr(r.varint()?),
+            },
+            6 => Self::Lose {
+                ino: Ino(r.varint()?),
+                first: r.varint()?,
+                blocks: r.varint_u32()?,
+                old: BlockAddr(r.varint()?),
+            },
+            7 => Self::Written { ino: Ino(r.varint()?), size: r.varint()?.checked_sub(1), time: Time::decode(r)? },
+            tag => return Err(r.bad(u64::from(tag))),
+        })
+    }
+}

@@ -1,0 +1,11 @@
+//! gleanfs: a copy-on-write log-structured filesystem in user space.
+//!
+//! Imports point one way: `fuse -> namespace -> meta -> log -> device`; `format` is pure bytes and may be
+//! imported by any of them; the cleaner sits beside `namespace`, above `meta` and `log`.
+
+pub mod device;
+pub mod error;
+pub mod format;
+pub mod meta;
+pub mod namespace;
+pub mod types;

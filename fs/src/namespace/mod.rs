@@ -1,0 +1,3 @@
+//! Files and directories as POSIX has them, on top of `meta`.
+
+pub mod api;

@@ -1,0 +1,5 @@
+//! Policies, features, placement, the advisor's protocol and worker, and the trace simulator.
+//!
+//! This crate sees plain-data snapshots of segments and writes and answers with choices. It knows
+//! nothing of devices, trees or FUSE, so the same code runs in the mounted filesystem, in the
+//! simulator and in unit tests.
