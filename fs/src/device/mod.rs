@@ -4,6 +4,8 @@
 //! through [`Device`]; a conventional device reports sequential zones of the segment size that do not
 //! mind being rewritten.
 
+pub mod aligned;
+
 use crate::types::BlockAddr;
 
 /// What the device says of one zone (Linux: `struct blk_zone`, `include/uapi/linux/blkzoned.h`).
