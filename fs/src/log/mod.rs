@@ -285,6 +285,10 @@ impl Inner {
         }
     }
 
+    pub(crate) fn last_lsn(&self) -> Lsn {
+        self.last_lsn
+    }
+
     pub(crate) fn set_last_lsn(&mut self, lsn: Lsn) {
         debug_assert_eq!(lsn, self.last_lsn.next());
         self.last_lsn = lsn;

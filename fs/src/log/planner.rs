@@ -73,3 +73,13 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 }
+
+impl Log {
+    /// The node head has left `seg` and everything in it is written.
+    pub(crate) fn leave_segment(&self, seg: SegNo) {
+        let mut inner = self.lock();
+        self.seal_if_done(&mut inner, seg);
+        drop(inner);
+        self.drive_if_alone();
+    }
+}

@@ -196,9 +196,13 @@ impl SegmentTable {
     }
 
     /// The checkpoint that waited for is durable and the device gave the segment back: it is free (I2).
-    pub fn release(&mut self, seg: SegNo) {
+    /// `listed`: the allocation list of that checkpoint names it.
+    pub fn release(&mut self, seg: SegNo, listed: bool) {
         debug_assert_eq!(self.get(seg).state, SegmentState::Prefree);
         self.set_state(seg, SegmentState::Free);
+        if listed {
+            self.free.remove(&seg);
+        }
     }
 
     /// The device refused the segment; it is never used again.
@@ -288,7 +292,10 @@ impl SegmentTable {
             }
             _ => {}
         }
-        self.touch(seg);
+        // The medium knows a prefree segment as free already.
+        if (from, to) != (SegmentState::Prefree, SegmentState::Free) {
+            self.touch(seg);
+        }
     }
 
     fn index_sealed(&mut self, seg: SegNo) {

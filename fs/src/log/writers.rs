@@ -60,6 +60,13 @@ impl Log {
         }
     }
 
+    /// [`Log::drive`] where there are no writer threads.
+    pub(super) fn drive_if_alone(&self) {
+        if self.shape.threads == 0 {
+            self.drive();
+        }
+    }
+
     /// Hands the head's completed chunks to the writers in order; on a zoned device one at a time, since a zone is
     /// written at its pointer.
     pub(super) fn dispatch(&self, inner: &mut Inner, head: HeadId) {
