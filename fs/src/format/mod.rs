@@ -6,6 +6,7 @@
 pub mod bytes;
 pub mod edit;
 pub mod key;
+pub mod node;
 pub mod value;
 
 /// Bytes that are not what the format allows.
