@@ -9,6 +9,7 @@ pub mod edit;
 pub mod key;
 pub mod superblock;
 pub mod table;
+pub mod node;
 pub mod value;
 
 /// Bytes that are not what the format allows.
