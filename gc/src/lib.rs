@@ -5,6 +5,7 @@
 //! simulator and in unit tests.
 
 pub mod index;
+pub mod placement;
 
 pub mod segment;
 pub mod victim;
