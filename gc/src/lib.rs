@@ -4,7 +4,9 @@
 //! nothing of devices, trees or FUSE, so the same code runs in the mounted filesystem, in the
 //! simulator and in unit tests.
 
+pub mod features;
 pub mod index;
+pub mod placement;
 
 pub mod segment;
 pub mod victim;

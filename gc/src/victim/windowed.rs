@@ -12,7 +12,7 @@ const WINDOW: f64 = 0.9;
 /// Segments looked at to find the window's end.
 const SAMPLES: usize = 64;
 
-/// Score `1 - u` inside the window, half of nothing outside. The window's end is estimated from 64 segments, spread evenly over the numbers.
+/// Score `1 - u` inside the window; outside it the same less one, so after all that is inside. The window's end is estimated from 64 segments, spread evenly over the numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WindowedGreedy {
     youngest: u64,
@@ -39,7 +39,6 @@ impl VictimPolicy for WindowedGreedy {
 
     fn score(&self, s: &SegmentFacts, _now: u64) -> f64 {
         let gain = 1.0 - s.utilization();
-        // Outside the window the order is greedy's still, but after all that is inside.
         if s.seal_clock <= self.youngest { gain } else { gain - 1.0 }
     }
 }
