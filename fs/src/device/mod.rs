@@ -4,7 +4,6 @@
 //! through [`Device`]; a conventional device reports sequential zones of the segment size that do not
 //! mind being rewritten. [`open`] tells the kinds of backing store apart; [`memory`] is the one for tests.
 
-pub mod aligned;
 pub mod blkzoned;
 pub mod block;
 pub mod counters;

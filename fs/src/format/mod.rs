@@ -7,9 +7,9 @@ pub mod bytes;
 pub mod chunk;
 pub mod edit;
 pub mod key;
+pub mod node;
 pub mod superblock;
 pub mod table;
-pub mod node;
 pub mod value;
 
 /// Bytes that are not what the format allows.

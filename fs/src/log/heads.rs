@@ -153,6 +153,12 @@ impl Heads {
         self.allocation = list.into_iter().collect();
     }
 
+    /// A head goes on where the log of an earlier mount ended.
+    pub fn resume_head(&mut self, at: &HeadPosition, capacity: u32) {
+        let open = OpenSegment { seg: at.segment, next: at.next, capacity, generation: at.generation };
+        self.heads[usize::from(at.head)].segment = Some(open);
+    }
+
     /// Segments that can be opened before the next checkpoint.
     pub fn available(&self) -> usize {
         self.prepared.len() + self.allocation.len()

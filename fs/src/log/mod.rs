@@ -100,7 +100,7 @@ pub enum Reserved<T> {
 }
 
 impl Log {
-    /// A log that goes on where `checkpoint` (plus roll-forward, see [`Log::resume`]) left it.
+    /// A log that goes on where `checkpoint` and roll-forward left it.
     pub fn new(device: Arc<dyn Device>, shape: LogShape, segments: SegmentTable) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::new(Inner {
@@ -124,13 +124,11 @@ impl Log {
         })
     }
 
-    /// Sets the counters and the allocation list from the state that a mount starts from.
-    pub fn resume(&self, checkpoint: &Checkpoint, last_lsn: Lsn, write_clock: WriteClock, epoch: u64) {
+    /// Sets the counters to where a mount starts from; operations up to `last_lsn` are about to be replayed.
+    pub(crate) fn resume(&self, checkpoint: &Checkpoint, last_lsn: Lsn, epoch: u64) {
         let mut inner = self.inner.lock();
         inner.last_lsn = last_lsn;
-        inner.write_clock = write_clock;
-        inner.heads.set_allocation(checkpoint.allocation.iter().copied());
-        inner.heads.next_generation = inner.heads.next_generation.max(checkpoint.next_generation);
+        inner.write_clock = checkpoint.write_clock;
         self.epoch.store(epoch, Ordering::Relaxed);
         self.flushed.store(last_lsn.0, Ordering::Release);
     }

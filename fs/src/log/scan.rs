@@ -4,7 +4,7 @@ use crate::device::Device;
 use crate::device::aligned::AlignedBuf;
 use crate::error::Result;
 use crate::format::chunk::{ChunkHeader, Record, decode_summary};
-use crate::types::{BLOCK_SIZE, BlockAddr};
+use crate::types::{BLOCK_SIZE, BlockAddr, SegNo};
 
 /// A chunk as it stands on the device.
 #[derive(Clone, Debug)]
@@ -37,6 +37,7 @@ pub fn read_chunk(device: &dyn Device, fsid: u64, addr: BlockAddr, room: u32) ->
 pub struct SegmentScan<'a> {
     device: &'a dyn Device,
     fsid: u64,
+    segment: SegNo,
     start: BlockAddr,
     next: u32,
     capacity: u32,
@@ -45,14 +46,19 @@ pub struct SegmentScan<'a> {
 }
 
 impl<'a> SegmentScan<'a> {
-    pub fn new(device: &'a dyn Device, fsid: u64, start: BlockAddr, from: u32, capacity: u32) -> Self {
-        Self { device, fsid, start, next: from, capacity, generation: None }
+    /// Of `segment`, which begins at `start` and can hold `capacity` blocks.
+    pub fn new(device: &'a dyn Device, fsid: u64, segment: SegNo, start: BlockAddr, from: u32, capacity: u32) -> Self {
+        Self { device, fsid, segment, start, next: from, capacity, generation: None }
     }
 
     /// Only chunks of this life.
     pub fn of_generation(mut self, generation: u64) -> Self {
         self.generation = Some(generation);
         self
+    }
+
+    pub fn segment(&self) -> SegNo {
+        self.segment
     }
 
     /// Where the next chunk would be, in blocks from the segment's start: after the last call, the end of the last chunk.

@@ -125,7 +125,8 @@ impl SegmentTable {
         }
     }
 
-    /// Sealed segments that turned out empty become prefree; free ones below the frontier become known. After loading.
+    /// After loading and replay: sealed segments without live blocks are prefree, and free ones below the frontier are for the
+    /// taking, unless the allocation list `reserved` names them.
     pub fn settle(&mut self, reserved: &BTreeSet<SegNo>) {
         for n in self.first.0..self.entries.len() as u32 {
             let (seg, entry) = (SegNo(n), self.entries[n as usize]);
@@ -137,7 +138,6 @@ impl SegmentTable {
                 _ => {}
             }
         }
-        self.dirty_pages.clear();
     }
 
     /// A head goes on with a segment after a mount.

@@ -246,7 +246,7 @@ impl Log {
                     None => return Ok(!inner.heads.prepared.is_empty()),
                 }
             };
-            self.device.reserve(seg.0)?;
+            self.make_ready(seg)?;
             let mut inner = self.inner.lock();
             if inner.heads.allocation.front() == Some(&seg) {
                 inner.heads.allocation.pop_front();
@@ -254,6 +254,14 @@ impl Log {
                 self.changed.notify_all();
             }
         }
+    }
+
+    /// Reserves the medium's room of a free segment; a zone that a crash left written is emptied first.
+    pub(crate) fn make_ready(&self, seg: SegNo) -> Result<()> {
+        if self.device.zone(seg.0)?.write_pointer.is_some_and(|pointer| pointer != 0) {
+            self.device.reset(seg.0)?;
+        }
+        Ok(self.device.reserve(seg.0)?)
     }
 
     /// Address of block `offset` of `seg`.

@@ -198,9 +198,7 @@ impl State {
         for part in &mut parts {
             *part = part.within(first, end);
         }
-        parts.retain(|part| {
-            part.extent.kind == ExtentKind::Data && part.extent.addr == old.offset(part.first - first)
-        });
+        parts.retain(|part| part.extent.kind == ExtentKind::Data && part.extent.addr == old.offset(part.first - first));
         parts
     }
 

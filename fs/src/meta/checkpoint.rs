@@ -66,12 +66,12 @@ pub fn take(state: &mut State, log: &Log, last: &Checkpoint, epoch: u64, clean: 
     plan.assign_nodes()?;
     plan.assign_tables()?;
     let Plan { planner, mut blocks, .. } = plan;
+    let Planner { chunks, left, opened, .. } = planner;
     for block in &mut blocks {
         if let Block::Segments(page, entries) = block {
             *entries = inner.segments.stored_page(page.index);
         }
     }
-    let Planner { chunks, left, opened, .. } = planner;
     let prefree = inner.segments.prefree();
     let remaining: Vec<SegNo> = inner.heads.prepared.iter().chain(&inner.heads.allocation).copied().collect();
     let listed_prefree = prefree.len().min(ALLOCATION_MAX.saturating_sub(remaining.len()));
@@ -187,7 +187,7 @@ impl Plan<'_> {
 /// Writes everything that `taken` holds; what is left is the flush and the superblock. No lock is held over I/O.
 pub fn write(taken: &mut Taken, state: &parking_lot::RwLock<State>, log: &Log) -> Result<()> {
     for seg in &taken.opened {
-        log.device.reserve(seg.0)?;
+        log.make_ready(*seg)?;
     }
     let order = write_order(&taken.blocks);
     let mut placed: Vec<BlockAddr> = Vec::with_capacity(taken.blocks.len());
@@ -366,6 +366,7 @@ pub fn load_segments(state: &parking_lot::RwLock<State>, log: &Log, checkpoint: 
         };
         load_page_entries(log, index, &entries, checkpoint);
     }
+    log.lock().segments.clear_dirty();
     Ok(())
 }
 

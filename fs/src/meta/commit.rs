@@ -1,6 +1,6 @@
 //! Committing operations: plan, prepare, check the space, log, apply, as one step under the state lock.
 
-use gleanfs_gc::placement::{WriteFacts, merge};
+use gleanfs_gc::placement::{WriteFacts, interval_log2, merge};
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
@@ -38,17 +38,26 @@ impl Volume {
     /// Edits are at most a few KiB when encoded (`RECORD_BYTES_MAX`): long work is cut into several operations.
     pub fn transact<T>(&self, plan: impl FnMut(&dyn View) -> Result<Plan<T>>) -> Result<T> {
         self.writable()?;
-        self.commit(None, Purpose::User, plan)
+        let mut plan = plan;
+        let mut squeezed = false;
+        loop {
+            match self.commit(None, Purpose::User, &mut plan) {
+                Ok(Step::Done(value)) => return Ok(value),
+                Ok(Step::Wait(purpose)) => self.relieve(purpose)?,
+                Err(Error::NoSpace) if !squeezed => self.squeeze(&mut squeezed)?,
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     /// The same with up to `hint.blocks` blocks of payload (at most `WRITE_BLOCKS_MAX`): `fill` writes them into the log's buffer (the
     /// one copy), then `plan` gets them as one data extent, to be mapped by an `Edit::Map` at its place
     /// (`birth` and `interval_log2` are filled in when it commits). The log may have room for fewer blocks, at least one: what `fill`
-    /// gets is what is written, and the caller comes again for the rest.
+    /// gets is what is written, and the caller comes again for the rest. Both may be called again from the start.
     pub fn write<T>(
         &self,
         hint: &WriteHint,
-        fill: impl FnOnce(&mut [u8]),
+        fill: impl FnMut(&mut [u8]),
         plan: impl FnMut(&dyn View, &Extent) -> Result<Plan<T>>,
     ) -> Result<T> {
         self.writable()?;
@@ -62,21 +71,35 @@ impl Volume {
         head: HeadId,
         blocks: u32,
         purpose: Purpose,
-        fill: impl FnOnce(&mut [u8]),
+        mut fill: impl FnMut(&mut [u8]),
         mut plan: impl FnMut(&dyn View, &Extent) -> Result<Plan<T>>,
     ) -> Result<T> {
-        let mut ticket = self.reserve(head, blocks, purpose)?;
-        let payload = ticket.payload();
-        fill(payload);
-        let extent = Extent {
-            kind: ExtentKind::Data,
-            blocks: ticket.blocks(),
-            addr: ticket.addr(),
-            birth: WriteClock(0),
-            interval_log2: 0,
-            crcs: ticket.payload().chunks_exact(BLOCK_SIZE).map(crc32fast::hash).collect(),
-        };
-        self.commit(Some(ticket), purpose, |view| plan(view, &extent))
+        let mut squeezed = false;
+        loop {
+            let mut ticket = self.reserve(head, blocks, purpose)?;
+            fill(ticket.payload());
+            let extent = Extent {
+                kind: ExtentKind::Data,
+                blocks: ticket.blocks(),
+                addr: ticket.addr(),
+                birth: WriteClock(0),
+                interval_log2: 0,
+                crcs: ticket.payload().chunks_exact(BLOCK_SIZE).map(crc32fast::hash).collect(),
+            };
+            // The ticket ends with the attempt: a checkpoint that somebody waits for must be able to write its chunk.
+            match self.commit(Some(ticket), purpose, |view| plan(view, &extent)) {
+                Ok(Step::Done(value)) => return Ok(value),
+                Ok(Step::Wait(purpose)) => self.relieve(purpose)?,
+                Err(Error::NoSpace) if !squeezed => self.squeeze(&mut squeezed)?,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Dirty nodes take room twice until a checkpoint: it may be all that is missing.
+    fn squeeze(&self, squeezed: &mut bool) -> Result<()> {
+        *squeezed = true;
+        self.checkpoint(false)
     }
 
     fn reserve(&self, head: HeadId, blocks: u32, purpose: Purpose) -> Result<Ticket<'_>> {
@@ -88,26 +111,17 @@ impl Volume {
         }
     }
 
+    /// One commit; loads nodes as they are missed, and never waits for anything else.
     fn commit<T>(
         &self,
-        ticket: Option<Ticket<'_>>,
+        mut ticket: Option<Ticket<'_>>,
         purpose: Purpose,
         mut plan: impl FnMut(&dyn View) -> Result<Plan<T>>,
-    ) -> Result<T> {
-        let mut ticket = ticket;
-        let mut squeezed = false;
+    ) -> Result<Step<T>> {
         loop {
-            let step = self.try_commit(&mut ticket, purpose, &mut plan);
-            match step {
-                Ok(Step::Done(value)) => return Ok(value),
-                Ok(Step::Wait(purpose)) => self.relieve(purpose)?,
+            match self.try_commit(&mut ticket, purpose, &mut plan) {
                 Err(Error::NodeMiss(id)) => self.load(id)?,
-                // Dirty nodes take room twice until a checkpoint: it may be all that is missing.
-                Err(Error::NoSpace) if !squeezed => {
-                    squeezed = true;
-                    self.checkpoint(false)?;
-                }
-                Err(e) => return Err(e),
+                step => return step,
             }
         }
     }
@@ -197,7 +211,9 @@ impl Volume {
     fn place_user_write(&self, hint: &WriteHint) -> HeadId {
         let state = self.state.read();
         let previous = match state.tree.floor(&Key::extent(hint.ino, hint.first)) {
-            Ok(Some((key, Value::Extent(e)))) if key.ino == hint.ino && key.offset + u64::from(e.blocks) > hint.first => {
+            Ok(Some((key, Value::Extent(e))))
+                if key.ino == hint.ino && key.offset + u64::from(e.blocks) > hint.first =>
+            {
                 (e.kind == ExtentKind::Data).then_some((e.birth.0, e.interval_log2))
             }
             _ => None,
@@ -246,13 +262,8 @@ fn stamp(state: &State, inner: &Inner, edits: &mut [Edit]) -> Result<()> {
         let old: SmallVec<_> = overlapping(&state.tree, *ino, *first, *first + 1)?;
         let before = old.first().filter(|m| m.extent.kind == ExtentKind::Data).map(|m| m.extent.birth);
         extent.birth = now;
-        extent.interval_log2 = before.map_or(0, |b| log2_interval(now.0.saturating_sub(b.0)));
+        extent.interval_log2 = interval_log2(before.map(|b| b.0), now.0);
         now.0 += u64::from(extent.blocks);
     }
     Ok(())
-}
-
-/// 1 + log2 of an interval: 0 stays free for "never".
-fn log2_interval(ticks: u64) -> u8 {
-    1 + ticks.max(1).ilog2() as u8
 }

@@ -74,7 +74,8 @@ pub fn read_node(log: &Log, id: NodeId, at: BlockRef) -> Result<Node> {
     let (stamp, node) = Node::decode_any(block).map_err(|e| damaged("metadata node", at, &e))?;
     let stored = u32::from_le_bytes(block[4..8].try_into().expect("four bytes"));
     if stamp.node != id || stamp.fs_id != log.shape.fsid || stored != at.crc {
-        let why = format!("expected node {id} with checksum {:#010x}, found node {} with {stored:#010x}", at.crc, stamp.node);
+        let why =
+            format!("expected node {id} with checksum {:#010x}, found node {} with {stored:#010x}", at.crc, stamp.node);
         return Err(Error::Damaged { what: "metadata node", addr: at.addr, why });
     }
     Ok(node)

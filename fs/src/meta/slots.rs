@@ -75,11 +75,8 @@ impl Slots {
     /// Writes a superblock; durable after the next flush. This is the commit point of a checkpoint.
     pub fn write(&mut self, superblock: &Superblock) -> Result<()> {
         let block = AlignedBuf::copy_of(&superblock.encode());
-        let addr = if self.appended {
-            self.next_appended()?
-        } else {
-            SLOTS[(superblock.checkpoint.sequence % 2) as usize]
-        };
+        let addr =
+            if self.appended { self.next_appended()? } else { SLOTS[(superblock.checkpoint.sequence % 2) as usize] };
         self.device.write(addr, &block)?;
         Ok(())
     }
