@@ -45,6 +45,13 @@ pub struct WriteHint {
     pub file_size: u64,
 }
 
+/// Bytes that a record of an operation with payload may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordRoom {
+    pub fixed: usize,
+    pub per_block: usize,
+}
+
 /// Used blocks and their limits, in blocks of 4 KiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -78,6 +85,9 @@ pub trait Relief: Send + Sync {
     /// Called with no lock held by an operation that found no room; returns when it is worth trying again, `NoSpace` if
     /// nothing can be done.
     fn relieve(&self, volume: &Volume, purpose: Purpose) -> Result<()>;
+
+    /// Called before a user's write, with no lock held: slows it down where cleaning cannot keep up otherwise.
+    fn pace(&self, volume: &Volume);
 }
 
 /// What the checkpoint lock guards.
@@ -103,6 +113,7 @@ pub struct Volume {
     device_bytes_before: u64,
     relief: OnceLock<Arc<dyn Relief>>,
     pub(crate) checkpoint_count: AtomicU64,
+    last_checkpoint_lsn: AtomicU64,
 }
 
 /// What a mount starts from; made by `roll_forward` and `mkfs`.
@@ -136,6 +147,7 @@ impl Volume {
             epoch: base.epoch,
             relief: OnceLock::new(),
             checkpoint_count: AtomicU64::new(0),
+            last_checkpoint_lsn: AtomicU64::new(0),
         }
     }
 
@@ -150,6 +162,40 @@ impl Volume {
             Some(relief) => relief.relieve(self, purpose),
             None => Err(Error::NoSpace),
         }
+    }
+
+    pub(crate) fn pace(&self) {
+        if let Some(relief) = self.relief.get() {
+            relief.pace(self);
+        }
+    }
+
+    /// Whether an operation of this kind that waited should try again.
+    pub(crate) fn has_room(&self, purpose: Purpose) -> bool {
+        let dirty = self.state.read().tree.dirty_count();
+        dirty < self.room.dirty_nodes_max() && self.log.has_room(purpose)
+    }
+
+    /// Dirty nodes, as a share of what they may be.
+    pub(crate) fn dirty_share(&self) -> f64 {
+        self.state.read().tree.dirty_count() as f64 / self.room.dirty_nodes_max() as f64
+    }
+
+    pub(crate) fn live_data_blocks(&self) -> u64 {
+        self.state.read().totals.data_blocks
+    }
+
+    /// Checkpoints taken since the mount.
+    pub fn checkpoints_done(&self) -> u64 {
+        self.checkpoint_count.load(Ordering::Relaxed)
+    }
+
+    /// Whether a checkpoint now would differ from the last.
+    pub(crate) fn changed_since_checkpoint(&self) -> bool {
+        let dirty = self.state.read().tree.dirty_count() > 0;
+        let last = self.last_checkpoint_lsn.load(Ordering::Relaxed);
+        let inner = self.log.lock();
+        dirty || inner.last_lsn().0 != last || inner.segments.prefree_count() > 0
     }
 
     /// Runs `read` on a consistent state. May run it several times (node misses).
@@ -211,6 +257,7 @@ impl Volume {
         checkpoints.slots.write(&superblock)?;
         self.log.flush_once()?; // The commit point: from here on this checkpoint is the one that a mount starts from.
         checkpoint::release(&taken, &self.state, &self.log);
+        self.last_checkpoint_lsn.store(taken.checkpoint.lsn.0, Ordering::Relaxed);
         checkpoints.last = taken.checkpoint;
         self.checkpoint_count.fetch_add(1, Ordering::Relaxed);
         Ok(())
