@@ -53,14 +53,8 @@ impl Reaper {
     /// Queues what the medium lists, unless the mount is read-only.
     pub fn start(volume: Arc<Volume>, reaping: Reaping) -> Result<Self> {
         let writable = volume.writable().is_ok();
-        let mut queue = Queue::default();
-        while writable {
-            let listed = volume.view(|view| orphans::list(view, queue.tasks.back().copied()))?;
-            if listed.is_empty() {
-                break;
-            }
-            queue.tasks.extend(listed);
-        }
+        let tasks = if writable { listed(&volume)? } else { VecDeque::new() };
+        let queue = Queue { tasks, ..Queue::default() };
         let shared = Arc::new(Shared { volume, queue: Mutex::new(queue), wake: Condvar::new() });
         let thread = match reaping {
             Reaping::Background if writable => Some(spawn(Arc::clone(&shared))?),
@@ -137,6 +131,18 @@ impl Shared {
                 None => self.wake.wait(&mut queue),
             }
         }
+    }
+}
+
+/// All that the medium lists.
+fn listed(volume: &Volume) -> Result<VecDeque<Task>> {
+    let mut tasks = VecDeque::new();
+    loop {
+        let page = volume.view(|view| orphans::list(view, tasks.back().copied()))?;
+        if page.is_empty() {
+            return Ok(tasks);
+        }
+        tasks.extend(page);
     }
 }
 

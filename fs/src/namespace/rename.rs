@@ -68,10 +68,10 @@ fn check_loops(view: &dyn View, from: Place<'_>, to: Place<'_>, source: &End, ta
     if source.is_dir() && is_above(view, source.ino, to.dir)? {
         return Err(Error::Invalid);
     }
-    Ok(match target {
-        Some(target) if target.is_dir() && is_above(view, target.ino, from.dir)? => return Err(Error::NotEmpty),
-        _ => (),
-    })
+    match target {
+        Some(target) if target.is_dir() && is_above(view, target.ino, from.dir)? => Err(Error::NotEmpty),
+        _ => Ok(()),
+    }
 }
 
 /// rename(2); tells whom the target's loss of its name orphaned.
