@@ -8,4 +8,5 @@ pub mod error;
 pub mod format;
 pub mod meta;
 pub mod namespace;
+pub mod trial;
 pub mod types;
