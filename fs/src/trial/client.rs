@@ -151,7 +151,7 @@ impl Client<'_> {
                 return Ok(Outcome::Count(self.fs.seek(self.find(slots, target)?, *offset, *whence)?));
             }
             Operation::Copy { from, from_offset, to, to_offset, len } => {
-                let (from, to) = (self.find(slots, from)?, self.find(slots, to)?);
+                let (from, to) = (self.regular(slots, from)?, self.regular(slots, to)?);
                 return Ok(Outcome::Count(self.fs.copy_range(from, *from_offset, to, *to_offset, *len)?));
             }
             other => unreachable!("{other} is handled elsewhere"),
@@ -261,13 +261,21 @@ impl Client<'_> {
         target.path.iter().try_fold(start, |dir, name| Ok(self.fs.lookup(dir, &name.bytes())?.ino))
     }
 
+    /// The same, of regular files alone: of a copy's two files the kernel makes sure before it asks.
+    fn regular(&self, slots: &Slots, target: &Target) -> Result<Ino> {
+        let ino = self.find(slots, target)?;
+        let regular = self.fs.getattr(ino)?.mode & libc::S_IFMT == libc::S_IFREG;
+        if regular { Ok(ino) } else { Err(Error::Invalid) }
+    }
+
     fn place(&self, slots: &Slots, place: &Place) -> Result<(Ino, Vec<u8>)> {
         Ok((self.find(slots, &place.dir)?, place.name.bytes()))
     }
 }
 
 fn caller(user: User) -> Caller {
-    Caller { uid: user.0, gid: user.0, pid: 1 }
+    // No process: nobody can look up more groups.
+    Caller { uid: user.0, gid: user.0, pid: 0 }
 }
 
 /// Names of an inode's extended attributes, sorted.

@@ -146,7 +146,13 @@ impl Generator<'_> {
                 let whence = if self.random.one_in(2) { Seek::Data } else { Seek::Hole };
                 Operation::Seek { target, offset, whence }
             }
-            _ => Operation::Copy { from: target, from_offset: offset, to: self.file(), to_offset: self.range().0, len },
+            _ => {
+                let mut to_offset = self.range().0;
+                if self.mix.align_copies {
+                    to_offset = to_offset - to_offset % BLOCK + offset % BLOCK;
+                }
+                Operation::Copy { from: target, from_offset: offset, to: self.file(), to_offset, len }
+            }
         }
     }
 

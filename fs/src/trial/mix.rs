@@ -50,6 +50,8 @@ pub struct Mix {
     pub far_one_in: u64,
     /// Directories change while they are read: two operations in one, so not for crash trials.
     pub disturb: bool,
+    /// Copies go from anywhere in a block to the same place in another, so that each block of the target changes at once.
+    pub align_copies: bool,
 }
 
 impl Mix {
@@ -84,7 +86,16 @@ impl Mix {
             (TouchAtime, 2),
             (Remount, 1),
         ];
-        Self { weights, names: 7, depth: 3, file_blocks: 40, blocks_max: 20, far_one_in: 50, disturb: true }
+        Self {
+            weights,
+            names: 7,
+            depth: 3,
+            file_blocks: 40,
+            blocks_max: 20,
+            far_one_in: 50,
+            disturb: true,
+            align_copies: false,
+        }
     }
 
     /// What changes something, with a sync now and then.
@@ -95,7 +106,7 @@ impl Mix {
         mix.weights.retain(|(kind, _)| !reads.contains(kind));
         mix.set(Fsync, 4);
         mix.set(Sync, 3);
-        Self { blocks_max: 8, far_one_in: 200, disturb: false, ..mix }
+        Self { blocks_max: 8, far_one_in: 200, disturb: false, align_copies: true, ..mix }
     }
 
     /// Names above all, in directories of many entries.

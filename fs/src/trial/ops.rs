@@ -277,13 +277,12 @@ impl Operation {
         matches!(self, Self::Fsync { .. } | Self::Sync | Self::Remount)
     }
 
-    /// May be in effect in part after a crash: more than one log record. A write is one record up to `record_blocks` touched
-    /// blocks; how far truncation, fallocate and copying are cut is the filesystem's business.
+    /// May be in effect in part after a crash, block by block: more than one log record. A write is one record up to
+    /// `record_blocks` touched blocks; fallocate and copying are several, truncation is one.
     pub fn may_be_split(&self, record_blocks: u64) -> bool {
         match self {
             Self::Write { offset, payload, .. } => touched_blocks(*offset, payload.len) > record_blocks,
             Self::Fallocate { .. } | Self::Copy { .. } => true,
-            Self::SetAttr { change, .. } => change.size.is_some(),
             _ => false,
         }
     }
