@@ -6,6 +6,7 @@
 pub mod device;
 pub mod error;
 pub mod format;
+pub mod log;
 pub mod meta;
 pub mod namespace;
 pub mod trial;
