@@ -24,6 +24,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    pub fn of(error: &Error) -> Self {
+        Self::Refused(name_of(error))
+    }
+
     /// The device is gone, or the filesystem has given up on it.
     pub fn is_power_loss(&self) -> bool {
         matches!(self, Self::Refused(name) if ["Device", "Latched", "ReadOnly"].contains(&name.as_str()))
@@ -71,7 +75,7 @@ pub fn apply(fs: &dyn Namespace, slots: &mut Slots, operation: &Operation, exact
     let client = Client { fs, exact };
     match client.run(slots, operation) {
         Ok(outcome) => outcome,
-        Err(error) => Outcome::Refused(name_of(&error)),
+        Err(error) => Outcome::of(&error),
     }
 }
 

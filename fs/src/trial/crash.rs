@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use super::client::Outcome;
 use super::compare::Tree;
 use super::mix::Mix;
 use super::model::{Pair, report};
@@ -153,6 +154,12 @@ impl<S: Subject> Run<'_, S> {
     ) -> Result<(usize, Vec<Reference>), Failure> {
         let mut states = vec![pair.reference.fork()];
         for (step, operation) in operations.iter().enumerate().skip(from) {
+            match pair.background(step) {
+                Ok(false) => {}
+                Ok(true) => drop(states.drain(..states.len() - 1)),
+                Err(error) if Outcome::of(&error).is_power_loss() => return Ok((step, states)),
+                Err(error) => return Err(Failure::new(step, format!("in the background: {error}"))),
+            }
             let (expected, found) = pair.apply(operation);
             states.push(pair.reference.fork());
             if found.is_power_loss() {

@@ -30,7 +30,10 @@ mod walk;
 /// A kind of filesystem under trial, with the medium below it.
 pub trait Subject {
     type Medium;
-    type Mounted: Namespace;
+    type Mounted;
+
+    /// The filesystem that is mounted.
+    fn namespace<'a>(&self, mounted: &'a Self::Mounted) -> &'a dyn Namespace;
 
     /// An empty filesystem on a new medium. Its root belongs to root and has mode 755.
     fn format(&self) -> Result<Self::Medium>;
@@ -51,6 +54,12 @@ pub trait Subject {
     /// The medium as it is found after the power failed now: what was flushed, and of the rest what `seed` lets survive. It has
     /// power, without limit. Whatever is still mounted on `medium` is dropped afterwards and must not reach the new one.
     fn crash(&self, medium: &Self::Medium, seed: u64) -> Self::Medium;
+
+    /// What goes on beside the operations, like checkpoints and cleaning: called before operation `step`, so that a list replays exactly.
+    /// True if everything before it is durable now.
+    fn background(&self, _mounted: &Self::Mounted, _step: usize) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Looks for damage that no operation shows, as fsck does.
     fn check(&self, _medium: &Self::Medium, _mounted: &Self::Mounted) -> std::result::Result<(), String> {

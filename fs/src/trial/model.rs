@@ -68,6 +68,7 @@ pub(super) fn report(operations: &[Operation], failure: &Failure, replay: &str) 
 pub fn run<S: Subject>(subject: &S, operations: &[Operation]) -> std::result::Result<(), Failure> {
     let mut pair = Pair::start(subject).map_err(|e| Failure::new(0, format!("format and mount: {e}")))?;
     for (step, operation) in operations.iter().enumerate() {
+        pair.background(step).map_err(|e| Failure::new(step, format!("in the background: {e}")))?;
         pair.step(operation).map_err(|what| Failure::new(step, what))?;
         if step % COMPARE_EVERY == COMPARE_EVERY - 1 {
             pair.compare().map_err(|what| Failure::new(step, format!("after this operation: {what}")))?;
@@ -120,8 +121,9 @@ impl<'a, S: Subject> Pair<'a, S> {
         let who = Caller { uid: 0, gid: 0, pid: 1 };
         self.reference.setattr(&who, Ino::ROOT, &times)?;
         if let Some(mounted) = &self.mounted {
-            mounted.setattr(&who, Ino::ROOT, &times)?;
-            mounted.sync()?;
+            let fs = self.subject.namespace(mounted);
+            fs.setattr(&who, Ino::ROOT, &times)?;
+            fs.sync()?;
         }
         Ok(())
     }
@@ -144,7 +146,12 @@ impl<'a, S: Subject> Pair<'a, S> {
         let exact = self.subject.exactness();
         let expected = apply(&self.reference, &mut self.slots, operation, exact);
         let mounted = self.mounted.as_ref().expect("mounted between operations");
-        (expected, apply(mounted, &mut self.subject_slots, operation, exact))
+        (expected, apply(self.subject.namespace(mounted), &mut self.subject_slots, operation, exact))
+    }
+
+    /// Lets the subject do what it does beside operations; true if everything is durable now.
+    pub(super) fn background(&self, step: usize) -> Result<bool> {
+        self.subject.background(self.mounted.as_ref().expect("mounted between operations"), step)
     }
 
     fn forget_all(&mut self) -> Outcome {
@@ -182,6 +189,6 @@ impl<'a, S: Subject> Pair<'a, S> {
     /// The subject's tree.
     pub(super) fn tree(&self) -> std::result::Result<Tree, String> {
         let mounted = self.mounted.as_ref().expect("mounted between operations");
-        Tree::read(mounted, self.subject.exactness()).map_err(|why| format!("subject: {why}"))
+        Tree::read(self.subject.namespace(mounted), self.subject.exactness()).map_err(|why| format!("subject: {why}"))
     }
 }

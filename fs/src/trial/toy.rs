@@ -68,6 +68,10 @@ impl Subject for Toy {
     type Medium = Medium;
     type Mounted = Mounted;
 
+    fn namespace<'a>(&self, mounted: &'a Mounted) -> &'a dyn Namespace {
+        mounted
+    }
+
     fn format(&self) -> Result<Medium> {
         Ok(flash(Reference::new()))
     }
