@@ -10,4 +10,5 @@ pub mod format;
 pub mod log;
 pub mod meta;
 pub mod namespace;
+pub mod trial;
 pub mod types;

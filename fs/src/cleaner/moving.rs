@@ -10,7 +10,7 @@ use gleanfs_gc::placement::{MoveFacts, merge};
 
 use crate::device::AlignedBuf;
 use crate::error::{Error, Result};
-use crate::format::chunk::{PAYLOAD_MAX, PageId, Record, TableId};
+use crate::format::chunk::{PAYLOAD_MAX, PageId, Record};
 use crate::format::edit::Edit;
 use crate::format::value::{Extent, ExtentKind};
 use crate::log::scan::SegmentScan;
@@ -67,7 +67,7 @@ pub fn empty_segment(volume: &Volume, seg: SegNo, emergency: bool, lost: &Atomic
         moved.blocks += move_batch(volume, head, batch, lost)?;
     }
     moved.nodes += mark_nodes(volume, &contents.nodes)?;
-    moved.nodes += mark_pages(volume, &contents.pages);
+    moved.nodes += mark_pages(volume, &contents.pages)?;
     Ok(moved)
 }
 
@@ -212,7 +212,7 @@ fn split_unreadable(volume: &Volume, run: Run, lost: &AtomicU64) -> Result<Vec<R
 /// Marks a block as lost for good if it is still mapped where it could not be read, so that its segment drains (I4).
 fn lose(volume: &Volume, block: &Run, lost: &AtomicU64) -> Result<()> {
     let Run { ino, first, extent } = block;
-    let gone = volume.transact(|view| {
+    let gone = volume.transact_for(Purpose::Cleaner, |view| {
         let mapped = overlapping(view, *ino, *first, first + 1)?;
         let live = mapped
             .first()
@@ -294,23 +294,16 @@ fn mark_nodes(volume: &Volume, nodes: &[(NodeId, BlockAddr)]) -> Result<u32> {
     Ok(marked)
 }
 
-fn mark_pages(volume: &Volume, pages: &[(PageId, BlockAddr)]) -> u32 {
-    let mut state = volume.state.write();
+/// Marks live table pages of the segment dirty.
+fn mark_pages(volume: &Volume, pages: &[(PageId, BlockAddr)]) -> Result<u32> {
     let mut marked = 0;
     for (page, addr) in pages {
-        let table = match page.table {
-            TableId::Nodes => &mut state.nodes,
-            TableId::Segments => &mut state.segments,
-        };
-        if !matches!(table.page(page.level, page.index), Looked::Found(at) if at.addr == *addr) {
-            continue;
-        }
-        marked += 1;
-        if page.table == TableId::Segments && page.level == 0 {
-            volume.log().lock().segments.mark_page(page.index);
-        } else if table.refs(page.level, page.index).is_some() {
-            table.mark_dirty(page.level, page.index);
+        match volume.mark_page(*page, *addr) {
+            Ok(live) => marked += u32::from(live),
+            // The segment keeps a page that cannot be read, and fsck names it.
+            Err(Error::Damaged { .. } | Error::Device(_)) => {}
+            Err(e) => return Err(e),
         }
     }
-    marked
+    Ok(marked)
 }

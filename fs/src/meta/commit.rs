@@ -36,11 +36,19 @@ impl Volume {
     ///
     /// Edits are at most a few KiB when encoded (`RECORD_BYTES_MAX`): long work is cut into several operations.
     pub fn transact<T>(&self, plan: impl FnMut(&dyn View) -> Result<Plan<T>>) -> Result<T> {
+        self.transact_for(Purpose::User, plan)
+    }
+
+    /// [`Volume::transact`] with the reserve that `purpose` may draw on.
+    pub(crate) fn transact_for<T>(
+        &self,
+        purpose: Purpose,
+        mut plan: impl FnMut(&dyn View) -> Result<Plan<T>>,
+    ) -> Result<T> {
         self.writable()?;
-        let mut plan = plan;
         let mut squeezed = false;
         loop {
-            match self.commit(None, Purpose::User, &mut plan) {
+            match self.commit(None, purpose, &mut plan) {
                 Ok(Step::Done(value)) => return Ok(value),
                 Ok(Step::Wait(purpose)) => self.relieve(purpose)?,
                 Err(Error::NoSpace) if !squeezed => self.squeeze(&mut squeezed)?,

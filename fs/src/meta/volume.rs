@@ -11,13 +11,15 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::format::chunk::{PageId, TableId};
 use crate::format::edit::Edit;
 use crate::format::superblock::{Checkpoint, Identity, Superblock};
 use crate::log::{Log, Purpose};
-use crate::types::{BLOCK_SIZE, Ino, Lsn, NodeId, WriteClock};
+use crate::types::{BLOCK_SIZE, BlockAddr, Ino, Lsn, NodeId, WriteClock};
 
 use super::checkpoint;
 use super::load;
+use super::radix::Looked;
 use super::slots::Slots;
 use super::space::LogRoom;
 use super::state::State;
@@ -220,6 +222,32 @@ impl Volume {
         Ok(())
     }
 
+    /// Has the next checkpoint write a table page elsewhere if it stands at `addr`. False if it does not.
+    pub(crate) fn mark_page(&self, page: PageId, addr: BlockAddr) -> Result<bool> {
+        loop {
+            let mut state = self.state.write();
+            let table = match page.table {
+                TableId::Nodes => &mut state.nodes,
+                TableId::Segments => &mut state.segments,
+            };
+            let (missing, at) = match table.page(page.level, page.index) {
+                Looked::Found(at) if at.addr != addr => return Ok(false),
+                Looked::Found(at) => (page, at),
+                Looked::Missing(above, at) => (above, at),
+            };
+            if missing == page && page.table == TableId::Segments && page.level == 0 {
+                self.log.lock().segments.mark_page(page.index);
+                return Ok(true);
+            }
+            if table.refs(missing.level, missing.index).is_some() {
+                table.mark_dirty(page.level, page.index);
+                return Ok(true);
+            }
+            drop(state);
+            load::load_page(&self.state, &self.log, missing, at)?;
+        }
+    }
+
     /// Makes every operation committed so far durable; group commit, one flush.
     pub fn sync(&self) -> Result<()> {
         if self.read_only {
@@ -326,4 +354,10 @@ impl Volume {
 /// Bytes in `blocks` blocks.
 pub(crate) fn bytes_of(blocks: u32) -> u64 {
     u64::from(blocks) * BLOCK_SIZE as u64
+}
+
+impl std::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Volume").field("identity", &self.identity).finish_non_exhaustive()
+    }
 }

@@ -42,6 +42,11 @@ impl Piece {
         block_after(self.end) - 1
     }
 
+    /// The part of the piece in its first `blocks` blocks.
+    fn first_blocks(&self, blocks: usize) -> Self {
+        Self { start: self.start, end: self.end.min(byte_of(self.first_block() + blocks as u64)) }
+    }
+
     /// Bytes of the first block before the piece.
     fn lead(&self) -> usize {
         (self.start % BLOCK) as usize
@@ -140,8 +145,8 @@ impl Edges {
         let end = lead + data.len();
         buf[lead..end].copy_from_slice(data);
         match &self.tail {
-            Some(tail) => buf[end..].copy_from_slice(&tail.0[piece.trail()..]),
-            None => buf[end..].fill(0),
+            Some(tail) if piece.trail() > 0 => buf[end..].copy_from_slice(&tail.0[piece.trail()..]),
+            _ => buf[end..].fill(0),
         }
     }
 }
@@ -220,8 +225,9 @@ impl Filesystem {
 
     fn write_pieces(&self, ino: Ino, offset: u64, data: &[u8], kill_priv: bool, mut size: u64) -> Result<()> {
         let op = self.op();
-        for piece in pieces(offset, offset + data.len() as u64) {
-            let bytes = &data[(piece.start - offset) as usize..(piece.end - offset) as usize];
+        let mut at = offset;
+        while let Some(piece) = pieces(at, offset + data.len() as u64).next() {
+            let bytes = &data[(piece.start - offset) as usize..];
             let edges = self.edges(ino, &piece, size)?;
             let hint = WriteHint {
                 ino,
@@ -230,11 +236,20 @@ impl Filesystem {
                 append: piece.start >= size,
                 file_size: size,
             };
-            self.with_room(|| {
-                let fill = |buf: &mut [u8]| edges.fill(&piece, bytes, buf);
-                self.volume.write(&hint, fill, |view, extents| plan_write(&op, view, ino, piece, kill_priv, extents))
+            // The log may take fewer blocks than it is offered.
+            let part = |blocks: usize| piece.first_blocks(blocks);
+            let fill = |buf: &mut [u8]| {
+                let part = part(buf.len() / BLOCK_SIZE);
+                edges.fill(&part, &bytes[..(part.end - part.start) as usize], buf);
+            };
+            at = self.with_room(|| {
+                self.volume.write(&hint, fill, |view, extent| {
+                    let part = part(extent.blocks as usize);
+                    let plan = plan_write(&op, view, ino, part, kill_priv, std::slice::from_ref(extent))?;
+                    Ok(Plan { edits: plan.edits, value: part.end })
+                })
             })?;
-            size = size.max(piece.end);
+            size = size.max(at);
         }
         Ok(())
     }
@@ -247,8 +262,8 @@ impl Filesystem {
         let hint = WriteHint { ino, first: block, blocks: 1, append: false, file_size: size };
         self.with_room(|| {
             let fill = |buf: &mut [u8]| buf.copy_from_slice(&contents.0);
-            self.volume.write(&hint, fill, |_, extents| {
-                let mut edits = map_edits(ino, block, extents);
+            self.volume.write(&hint, fill, |_, extent| {
+                let mut edits = map_edits(ino, block, std::slice::from_ref(extent));
                 edits.push(Edit::Written { ino, size: None, time: op.now });
                 Ok(Plan { edits, value: () })
             })

@@ -63,7 +63,9 @@ impl Filesystem {
                 let hint = WriteHint { ino, first: block_of(size), blocks: 1, append: false, file_size: old };
                 self.with_room(|| {
                     let fill = |buf: &mut [u8]| buf.copy_from_slice(&block.0);
-                    self.volume.write(&hint, fill, |view, tail| plan_truncate(&op, view, ino, member, change, tail))
+                    self.volume.write(&hint, fill, |view, tail| {
+                        plan_truncate(&op, view, ino, member, change, std::slice::from_ref(tail))
+                    })
                 })?
             }
         };
