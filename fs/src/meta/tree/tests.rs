@@ -350,7 +350,6 @@ fn the_tree_agrees_with_a_map_through_evictions_and_reopening() {
             model.reopen();
             level_max = level_max.max(model.tree.node(NodeId::ROOT).unwrap().level());
         }
-        assert!(!model.map.is_empty());
         assert!(level_max >= if bulky > 5 { 2 } else { 1 }, "seed {seed}: the tree was never deep");
     }
 }
