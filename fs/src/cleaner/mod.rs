@@ -11,8 +11,8 @@ mod marks;
 mod moving;
 mod relief;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use gleanfs_gc::segment::SegmentFacts;
@@ -103,7 +103,8 @@ impl Cleaner {
             counters: Counters::default(),
             volume: Arc::clone(&volume),
         });
-        volume.set_relief(Arc::clone(&cleaner) as Arc<dyn crate::meta::volume::Relief>);
+        let relief: Weak<Self> = Arc::downgrade(&cleaner);
+        volume.set_relief(relief);
         cleaner
     }
 

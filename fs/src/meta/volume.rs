@@ -4,7 +4,7 @@
 //! one at a time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use gleanfs_gc::placement::Placement;
 use parking_lot::{Mutex, RwLock};
@@ -113,7 +113,8 @@ pub struct Volume {
     next_ino: AtomicU64,
     pub(crate) user_bytes: AtomicU64,
     device_bytes_before: u64,
-    relief: OnceLock<Arc<dyn Relief>>,
+    /// Weak: the cleaner holds the volume.
+    relief: OnceLock<Weak<dyn Relief>>,
     pub(crate) checkpoint_count: AtomicU64,
     last_checkpoint_lsn: AtomicU64,
 }
@@ -154,20 +155,20 @@ impl Volume {
     }
 
     /// Names who makes room. Once, before the first operation.
-    pub fn set_relief(&self, relief: Arc<dyn Relief>) {
+    pub fn set_relief(&self, relief: Weak<dyn Relief>) {
         assert!(self.relief.set(relief).is_ok(), "relief is named once");
     }
 
     pub(crate) fn relieve(&self, purpose: Purpose) -> Result<()> {
         self.log.failure()?;
-        match self.relief.get() {
+        match self.relief.get().and_then(Weak::upgrade) {
             Some(relief) => relief.relieve(self, purpose),
             None => Err(Error::NoSpace),
         }
     }
 
     pub(crate) fn pace(&self) {
-        if let Some(relief) = self.relief.get() {
+        if let Some(relief) = self.relief.get().and_then(Weak::upgrade) {
             relief.pace(self);
         }
     }
