@@ -161,6 +161,11 @@ fn check_seek(fs: &Filesystem, ino: Ino, model: &[u8]) {
     }
 }
 
+fn assert_same(found: &[u8], expected: &[u8], when: &str) {
+    let differs = found.iter().zip(expected).position(|(a, b)| a != b);
+    assert_eq!((found.len(), differs), (expected.len(), None), "{when}");
+}
+
 #[test]
 fn contents_agree_with_a_byte_vector_through_every_operation_and_a_remount() {
     for seed in 0..6 {
@@ -169,14 +174,13 @@ fn contents_agree_with_a_byte_vector_through_every_operation_and_a_remount() {
         let (ino, mut model, mut dice) = (file(&fs, "f"), Vec::new(), Dice(seed));
         for n in 0..120 {
             let what = step(&fs, ino, &mut model, &mut dice);
-            let found = contents(&fs, ino);
-            let differs = found.iter().zip(&model).position(|(a, b)| a != b);
-            assert_eq!((found.len(), differs), (model.len(), None), "seed {seed}, step {n}: {what}");
+            assert_same(&contents(&fs, ino), &model, &format!("seed {seed}, step {n}: {what}"));
         }
         check_seek(&fs, ino, &model);
         fs.sync().unwrap();
         drop(fs);
-        assert_eq!(contents(&mount(&device, Reaping::OnDemand), ino), model);
+        let found = contents(&mount(&device, Reaping::OnDemand), ino);
+        assert_same(&found, &model, &format!("seed {seed}, after the remount"));
     }
 }
 
