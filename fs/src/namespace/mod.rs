@@ -27,6 +27,7 @@ mod names;
 mod orphans;
 mod readdir;
 mod reaper;
+pub mod reference;
 mod remove;
 mod rename;
 mod seek;
