@@ -3,6 +3,7 @@
 //! The volume reads and writes whole blocks; unaligned edges are read first and written back with what surrounds them.
 //! Bytes past the end of the file in its last block are zero on the medium, always: whoever shrinks a file sees to it.
 
+use crate::device::aligned::AlignedBuf;
 use crate::error::{Error, Result};
 use crate::format::edit::Edit;
 use crate::format::value::Extent;
@@ -17,10 +18,6 @@ use super::{Filesystem, attr, items, orphans, xattr};
 const BLOCK: u64 = BLOCK_SIZE as u64;
 /// Largest size of a file, in bytes: block numbers stay far from overflowing anything.
 pub const FILE_SIZE_MAX: u64 = 1 << 60;
-
-/// A block of bytes, aligned so that the volume need not copy.
-#[repr(C, align(4096))]
-pub struct BlockBuf(pub [u8; BLOCK_SIZE]);
 
 /// Bytes of a file that one record writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +39,6 @@ impl Piece {
         block_after(self.end) - 1
     }
 
-    /// The part of the piece in its first `blocks` blocks.
-    fn first_blocks(&self, blocks: usize) -> Self {
-        Self { start: self.start, end: self.end.min(byte_of(self.first_block() + blocks as u64)) }
-    }
-
     /// Bytes of the first block before the piece.
     fn lead(&self) -> usize {
         (self.start % BLOCK) as usize
@@ -58,14 +50,10 @@ impl Piece {
     }
 }
 
-/// Cuts `start..end` at block boundaries into pieces of at most [`WRITE_BLOCKS_MAX`] blocks.
-pub fn pieces(start: u64, end: u64) -> impl Iterator<Item = Piece> {
-    let mut at = start;
-    std::iter::from_fn(move || {
-        let piece = Piece { start: at, end: end.min(byte_of(block_of(at) + u64::from(WRITE_BLOCKS_MAX))) };
-        at = piece.end;
-        (piece.start < piece.end).then_some(piece)
-    })
+/// The first piece of `start..end`, which ends at a block boundary if it is not all; at most [`WRITE_BLOCKS_MAX`] blocks.
+pub fn next_piece(start: u64, end: u64) -> Option<Piece> {
+    let end = end.min(byte_of(block_of(start) + u64::from(WRITE_BLOCKS_MAX)));
+    (start < end).then_some(Piece { start, end })
 }
 
 /// The end of `len` bytes from `offset`; `FileTooBig` if no file may have it.
@@ -86,15 +74,9 @@ pub fn survey(view: &dyn View, ino: Ino) -> Result<Survey> {
     Ok(Survey { size: inode.size, trim_is_due: orphans::trim_is_due(view, ino)? })
 }
 
-/// Edits that map data extents one after the other from block `first` on.
-pub fn map_edits(ino: Ino, first: u64, extents: &[Extent]) -> Vec<Edit> {
-    let mut at = first;
-    let map = |extent: &Extent| {
-        let edit = Edit::Map { ino, first: at, extent: extent.clone() };
-        at += u64::from(extent.blocks);
-        edit
-    };
-    extents.iter().map(map).collect()
+/// The part of a piece that an extent of `blocks` blocks takes: the log may have room for less than all of it.
+fn taken(piece: Piece, blocks: u32) -> Piece {
+    Piece { end: piece.end.min(byte_of(piece.first_block() + u64::from(blocks))), ..piece }
 }
 
 /// Maps a written piece. Privileges and file capabilities go in the same record, if they must.
@@ -104,13 +86,11 @@ pub fn plan_write(
     ino: Ino,
     piece: Piece,
     kill_priv: bool,
-    extents: &[Extent],
+    extent: &Extent,
 ) -> Result<Plan<()>> {
     let inode = items::regular(view, ino)?;
     let mut draft = Draft::new(op, view);
-    for edit in map_edits(ino, piece.first_block(), extents) {
-        draft.push(edit);
-    }
+    draft.push(Edit::Map { ino, first: piece.first_block(), extent: extent.clone() });
     let grown = Some(piece.end).filter(|end| *end > inode.size);
     let loses_mode = kill_priv && attr::unprivileged(inode.mode) != inode.mode;
     let loses_capability = xattr::take(&mut draft, ino, xattr::CAPABILITY)?;
@@ -130,22 +110,22 @@ pub fn plan_write(
 
 /// The surroundings of an unaligned piece: the contents of its first and its last block.
 struct Edges {
-    head: Option<Box<BlockBuf>>,
-    tail: Option<Box<BlockBuf>>,
+    head: Option<AlignedBuf>,
+    tail: Option<AlignedBuf>,
 }
 
 impl Edges {
-    /// Fills a piece's blocks with `data` and what surrounds it.
+    /// Fills the first blocks of a piece, as many as `buf` holds, with `data` and what surrounds it.
     fn fill(&self, piece: &Piece, data: &[u8], buf: &mut [u8]) {
         let lead = piece.lead();
         match &self.head {
-            Some(head) => buf[..lead].copy_from_slice(&head.0[..lead]),
+            Some(head) => buf[..lead].copy_from_slice(&head[..lead]),
             None => buf[..lead].fill(0),
         }
-        let end = lead + data.len();
-        buf[lead..end].copy_from_slice(data);
+        let end = buf.len().min(lead + data.len());
+        buf[lead..end].copy_from_slice(&data[..end - lead]);
         match &self.tail {
-            Some(tail) if piece.trail() > 0 => buf[end..].copy_from_slice(&tail.0[piece.trail()..]),
+            Some(tail) if end < buf.len() => buf[end..].copy_from_slice(&tail[piece.trail()..]),
             _ => buf[end..].fill(0),
         }
     }
@@ -153,9 +133,9 @@ impl Edges {
 
 impl Filesystem {
     /// Reads one block of a file.
-    pub(super) fn read_block(&self, ino: Ino, block: u64) -> Result<Box<BlockBuf>> {
-        let mut buf = Box::new(BlockBuf([0; BLOCK_SIZE]));
-        self.volume.read(ino, block, &mut buf.0)?;
+    pub(super) fn read_block(&self, ino: Ino, block: u64) -> Result<AlignedBuf> {
+        let mut buf = AlignedBuf::new(1);
+        self.volume.read(ino, block, &mut buf)?;
         Ok(buf)
     }
 
@@ -175,7 +155,7 @@ impl Filesystem {
             } else {
                 let block = self.read_block(ino, block_of(at))?;
                 let n = (BLOCK_SIZE - skip).min(want - done);
-                buf[done..done + n].copy_from_slice(&block.0[skip..skip + n]);
+                buf[done..done + n].copy_from_slice(&block[skip..skip + n]);
                 done += n;
             }
         }
@@ -225,9 +205,10 @@ impl Filesystem {
 
     fn write_pieces(&self, ino: Ino, offset: u64, data: &[u8], kill_priv: bool, mut size: u64) -> Result<()> {
         let op = self.op();
+        let end = offset + data.len() as u64;
         let mut at = offset;
-        while let Some(piece) = pieces(at, offset + data.len() as u64).next() {
-            let bytes = &data[(piece.start - offset) as usize..];
+        while let Some(piece) = next_piece(at, end) {
+            let bytes = &data[(piece.start - offset) as usize..(piece.end - offset) as usize];
             let edges = self.edges(ino, &piece, size)?;
             let hint = WriteHint {
                 ino,
@@ -236,17 +217,12 @@ impl Filesystem {
                 append: piece.start >= size,
                 file_size: size,
             };
-            // The log may take fewer blocks than it is offered.
-            let part = |blocks: usize| piece.first_blocks(blocks);
-            let fill = |buf: &mut [u8]| {
-                let part = part(buf.len() / BLOCK_SIZE);
-                edges.fill(&part, &bytes[..(part.end - part.start) as usize], buf);
-            };
             at = self.with_room(|| {
+                let fill = |buf: &mut [u8]| edges.fill(&piece, bytes, buf);
                 self.volume.write(&hint, fill, |view, extent| {
-                    let part = part(extent.blocks as usize);
-                    let plan = plan_write(&op, view, ino, part, kill_priv, std::slice::from_ref(extent))?;
-                    Ok(Plan { edits: plan.edits, value: part.end })
+                    let piece = taken(piece, extent.blocks);
+                    let Plan { edits, value: () } = plan_write(&op, view, ino, piece, kill_priv, extent)?;
+                    Ok(Plan { edits, value: piece.end })
                 })
             })?;
             size = size.max(at);
@@ -254,19 +230,27 @@ impl Filesystem {
         Ok(())
     }
 
+    /// Writes one block that was read, changed and is within the file.
+    pub(super) fn rewrite_block<T>(
+        &self,
+        ino: Ino,
+        block: u64,
+        contents: &[u8],
+        size: u64,
+        mut plan: impl FnMut(&dyn View, &Extent) -> Result<Plan<T>>,
+    ) -> Result<T> {
+        let hint = WriteHint { ino, first: block, blocks: 1, append: false, file_size: size };
+        self.with_room(|| self.volume.write(&hint, |buf| buf.copy_from_slice(contents), &mut plan))
+    }
+
     /// Zeros the bytes `from..to` of a block that holds data.
     pub(super) fn zero_in_block(&self, ino: Ino, block: u64, from: usize, to: usize, size: u64) -> Result<()> {
         let mut contents = self.read_block(ino, block)?;
-        contents.0[from..to].fill(0);
+        contents[from..to].fill(0);
         let op = self.op();
-        let hint = WriteHint { ino, first: block, blocks: 1, append: false, file_size: size };
-        self.with_room(|| {
-            let fill = |buf: &mut [u8]| buf.copy_from_slice(&contents.0);
-            self.volume.write(&hint, fill, |_, extent| {
-                let mut edits = map_edits(ino, block, std::slice::from_ref(extent));
-                edits.push(Edit::Written { ino, size: None, time: op.now });
-                Ok(Plan { edits, value: () })
-            })
+        self.rewrite_block(ino, block, &contents, size, |_, extent| {
+            let map = Edit::Map { ino, first: block, extent: extent.clone() };
+            Ok(Plan { edits: vec![map, Edit::Written { ino, size: None, time: op.now }], value: () })
         })
     }
 }
@@ -275,27 +259,34 @@ impl Filesystem {
 mod tests {
     use super::*;
     use crate::namespace::api::XattrMode;
-    use crate::namespace::testing::{Tree, data_extents, op, op_at};
+    use crate::namespace::testing::{Tree, data_extent, op, op_at};
 
     #[test]
     fn pieces_cover_a_write_and_break_at_blocks() {
-        let all: Vec<Piece> = pieces(100, 100 + 300 * BLOCK).collect();
+        let end = 100 + 300 * BLOCK;
+        let after = |piece: &Piece| next_piece(piece.end, end);
+        let all: Vec<Piece> = std::iter::successors(next_piece(100, end), after).collect();
         assert_eq!(all.len(), 3);
-        assert_eq!((all[0].start, all[2].end), (100, 100 + 300 * BLOCK));
+        assert_eq!((all[0].start, all[2].end), (100, end));
         assert!(all.windows(2).all(|w| w[0].end == w[1].start && w[0].end.is_multiple_of(BLOCK)));
         assert!(all.iter().all(|piece| piece.blocks() <= WRITE_BLOCKS_MAX));
         assert_eq!(all.iter().map(|piece| piece.blocks()).sum::<u32>(), 301);
-        assert_eq!(pieces(5, 5).count(), 0);
+        assert_eq!(next_piece(5, 5), None);
+        assert_eq!(taken(all[0], 2), Piece { start: 100, end: 2 * BLOCK });
+        assert_eq!(taken(all[2], 128), all[2]);
     }
 
     #[test]
     fn edges_surround_the_data() {
         let piece = Piece { start: 10, end: BLOCK + 20 };
-        let block = |byte| Some(Box::new(BlockBuf([byte; BLOCK_SIZE])));
+        let block = |byte| Some(AlignedBuf::copy_of(&[byte; BLOCK_SIZE]));
         let data = vec![9; (piece.end - piece.start) as usize];
         let mut buf = vec![7; 2 * BLOCK_SIZE];
         Edges { head: block(1), tail: block(2) }.fill(&piece, &data, &mut buf);
         assert_eq!((buf[9], buf[10], buf[BLOCK_SIZE + 19], buf[BLOCK_SIZE + 20]), (1, 9, 9, 2));
+        let mut short = vec![7; BLOCK_SIZE];
+        Edges { head: block(1), tail: block(2) }.fill(&piece, &data, &mut short);
+        assert_eq!((short[9], short[10], short[BLOCK_SIZE - 1]), (1, 9, 9));
         Edges { head: None, tail: None }.fill(&piece, &data, &mut buf);
         assert_eq!((buf[0], buf[10], buf[BLOCK_SIZE + 20], buf[2 * BLOCK_SIZE - 1]), (0, 9, 0, 0));
     }
@@ -305,17 +296,17 @@ mod tests {
         let mut tree = Tree::with_root();
         let file = tree.file(Ino::ROOT, b"f");
         let piece = Piece { start: 5000, end: 20_000 };
-        let extents = data_extents(&[3, 1]);
+        let extent = data_extent(4);
         let later = op_at(800);
-        let plan = plan_write(&later, &tree, file, piece, true, &extents).unwrap();
+        let plan = plan_write(&later, &tree, file, piece, true, &extent).unwrap();
         assert!(plan.edits.iter().all(|edit| !matches!(edit, Edit::Put { .. })), "the inode is not logged whole");
         tree.apply_all(&plan.edits);
         let inode = tree.inode(file);
         assert_eq!((inode.size, inode.blocks, inode.mtime, inode.ctime), (20_000, 4, later.now, later.now));
-        assert_eq!(tree.addr(file, 1), Some(extents[0].addr));
-        assert_eq!(tree.addr(file, 4), Some(extents[1].addr));
+        assert_eq!(tree.addr(file, 1), Some(extent.addr));
+        assert_eq!(tree.addr(file, 4), Some(extent.addr.offset(3)));
         let inside = Piece { start: 4096, end: 8192 };
-        tree.commit(|view| plan_write(&op(), view, file, inside, false, &data_extents(&[1]))).unwrap();
+        tree.commit(|view| plan_write(&op(), view, file, inside, false, &data_extent(1))).unwrap();
         assert_eq!((tree.inode(file).size, tree.inode(file).blocks), (20_000, 4));
     }
 
@@ -328,14 +319,14 @@ mod tests {
         tree.edit_inode(file, |inode| inode.mode = libc::S_IFREG | 0o6755);
         let piece = Piece { start: 0, end: 10 };
         let write = |tree: &mut Tree, kill| {
-            tree.commit(|view| plan_write(&op_at(801), view, file, piece, kill, &data_extents(&[1]))).unwrap();
+            tree.commit(|view| plan_write(&op_at(801), view, file, piece, kill, &data_extent(1))).unwrap();
         };
         write(&mut tree, false);
         assert_eq!((tree.inode(file).mode & 0o7777, tree.inode(file).xattrs), (0o6755, 0));
         write(&mut tree, true);
         let inode = tree.inode(file);
         assert_eq!((inode.mode & 0o7777, inode.size, inode.mtime), (0o755, 10, op_at(801).now));
-        assert!(matches!(plan_write(&op(), &tree, Ino::ROOT, piece, true, &[]), Err(Error::IsADirectory)));
+        assert!(matches!(plan_write(&op(), &tree, Ino::ROOT, piece, true, &data_extent(1)), Err(Error::IsADirectory)));
     }
 
     #[test]

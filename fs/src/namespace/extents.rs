@@ -121,10 +121,10 @@ mod tests {
         let found = slice(&tree, F, 15..35).unwrap();
         let run = |blocks, kind| Run { blocks, kind };
         assert_eq!(found.runs, [run(15..20, ExtentKind::Data), run(30..35, ExtentKind::Unwritten)]);
-        assert_eq!((found.end, found.gaps(15)), (35, vec![20..30]));
+        assert_eq!((found.end, found.gaps(15)), (35, Vec::from([Blocks { start: 20, end: 30 }])));
         assert_eq!(slice(&tree, F, 20..30).unwrap().runs, []);
         assert_eq!(slice(&tree, F, 0..0).unwrap().end, 0);
-        assert_eq!(slice(&tree, F, 5..12).unwrap().gaps(5), [5..10]);
+        assert_eq!(slice(&tree, F, 5..12).unwrap().gaps(5), [Blocks { start: 5, end: 10 }]);
         assert_eq!((kind_at(&tree, F, 19).unwrap(), kind_at(&tree, F, 20).unwrap()), (Some(ExtentKind::Data), None));
     }
 

@@ -34,6 +34,8 @@ mod seek;
 mod space_ops;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod truncate;
 mod xattr;
 
@@ -131,16 +133,18 @@ impl Namespace for Filesystem {
     fn setattr(&self, who: &Caller, ino: Ino, change: &AttrChange) -> Result<Attr> {
         self.volume.writable()?;
         let member = Member::of(who, change);
-        match change.size {
-            Some(size) => {
-                self.truncate(ino, size, &member, change)?;
-                self.getattr(ino)
+        let mut rest = *change;
+        if let Some(size) = change.size {
+            let alone = change.mode.is_none();
+            let first = if alone { *change } else { AttrChange { mode: None, flags: None, ..*change } };
+            self.truncate(ino, size, &member, &first)?;
+            if alone {
+                return self.getattr(ino);
             }
-            None => {
-                let op = self.op();
-                self.mutate(|view| attr::plan_setattr(&op, view, ino, &member, change))
-            }
+            rest = AttrChange { mode: change.mode, flags: change.flags, ctime: change.ctime, ..AttrChange::default() };
         }
+        let op = self.op();
+        self.mutate(|view| attr::plan_setattr(&op, view, ino, &member, &rest))
     }
 
     fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {

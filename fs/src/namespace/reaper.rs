@@ -35,7 +35,6 @@ pub enum Reaping {
     OnDemand,
 }
 
-#[derive(Debug)]
 struct Shared {
     volume: Arc<Volume>,
     queue: Mutex<Queue>,
@@ -43,7 +42,6 @@ struct Shared {
 }
 
 /// The reaper; dropping it stops the thread after its present step.
-#[derive(Debug)]
 pub struct Reaper {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,

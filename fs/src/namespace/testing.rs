@@ -34,17 +34,16 @@ pub fn op_colliding() -> Op {
     Op { names: NameHash::colliding(), ..op() }
 }
 
-/// Data extents of these lengths, at addresses of their own.
-pub fn data_extents(lens: &[u32]) -> Vec<Extent> {
-    let extent = |(i, &blocks): (usize, &u32)| Extent {
+/// A data extent at an address that nothing else has.
+pub fn data_extent(blocks: u32) -> Extent {
+    Extent {
         kind: ExtentKind::Data,
         blocks,
-        addr: BlockAddr(1_000_000 + i as u64 * 1000),
+        addr: BlockAddr(1_000_000),
         birth: WriteClock(1),
         interval_log2: 0,
         crcs: (0..blocks).collect(),
-    };
-    lens.iter().enumerate().map(extent).collect()
+    }
 }
 
 /// The key tree.
@@ -135,16 +134,14 @@ impl Tree {
     }
 
     pub fn map_data(&mut self, ino: Ino, first: u64, blocks: u32) {
-        let mut extent = data_extents(&[blocks]).remove(0);
-        extent.addr = BlockAddr(self.next_addr);
+        let extent = Extent { addr: BlockAddr(self.next_addr), ..data_extent(blocks) };
         self.next_addr += u64::from(blocks);
         self.apply(&Edit::Map { ino, first, extent });
     }
 
     pub fn map_unwritten(&mut self, ino: Ino, first: u64, blocks: u32) {
-        let data = data_extents(&[1]).remove(0);
-        let extent =
-            Extent { kind: ExtentKind::Unwritten, blocks, addr: BlockAddr::NONE, crcs: Default::default(), ..data };
+        let kind = ExtentKind::Unwritten;
+        let extent = Extent { kind, blocks, addr: BlockAddr::NONE, crcs: Default::default(), ..data_extent(1) };
         self.apply(&Edit::Map { ino, first, extent });
     }
 

@@ -4,14 +4,16 @@
 //! If more lies beyond, the same record puts the file on the list of truncated files (see [`super::orphans`]), so that
 //! readers see the new size at once and the rest goes in the background.
 
+use crate::device::aligned::AlignedBuf;
 use crate::error::Result;
+use crate::format::edit::Edit;
 use crate::format::value::{Extent, ExtentKind, Value};
 use crate::meta::view::View;
-use crate::meta::volume::{Plan, WriteHint};
+use crate::meta::volume::Plan;
 use crate::types::{BLOCK_SIZE, Ino};
 
 use super::api::AttrChange;
-use super::data::{self, BlockBuf};
+use super::data;
 use super::draft::{Draft, Op};
 use super::extents::{block_after, block_of, kind_at};
 use super::members::Member;
@@ -27,14 +29,14 @@ pub fn plan_truncate(
     ino: Ino,
     member: &Member,
     change: &AttrChange,
-    tail: &[Extent],
+    tail: Option<&Extent>,
 ) -> Result<Plan<LeftOver>> {
     let old = items::regular(view, ino)?.size;
     let size = change.size.unwrap_or(old);
     let mut draft = Draft::new(op, view);
     attr::apply(&mut draft, ino, member, change)?;
-    for edit in data::map_edits(ino, block_of(size), tail) {
-        draft.push(edit);
+    if let Some(extent) = tail {
+        draft.push(Edit::Map { ino, first: block_of(size), extent: extent.clone() });
     }
     let mut all = true;
     if size <= old {
@@ -51,23 +53,17 @@ pub fn plan_truncate(
 }
 
 impl Filesystem {
-    /// setattr with a new size.
+    /// setattr with a new size. Not with a mode: a record with data has no room for the ACL that would follow.
     pub(super) fn truncate(&self, ino: Ino, size: u64, member: &Member, change: &AttrChange) -> Result<()> {
         data::end_of(size, 0)?;
         let _exclusive = self.locks.exclusive(ino);
         let old = self.size_for_mapping(ino, size)?;
         let op = self.op();
         let left_over = match self.cut_block(ino, size, old)? {
-            None => self.mutate(|view| plan_truncate(&op, view, ino, member, change, &[]))?,
-            Some(block) => {
-                let hint = WriteHint { ino, first: block_of(size), blocks: 1, append: false, file_size: old };
-                self.with_room(|| {
-                    let fill = |buf: &mut [u8]| buf.copy_from_slice(&block.0);
-                    self.volume.write(&hint, fill, |view, tail| {
-                        plan_truncate(&op, view, ino, member, change, std::slice::from_ref(tail))
-                    })
-                })?
-            }
+            None => self.mutate(|view| plan_truncate(&op, view, ino, member, change, None))?,
+            Some(block) => self.rewrite_block(ino, block_of(size), &block, old, |view, tail| {
+                plan_truncate(&op, view, ino, member, change, Some(tail))
+            })?,
         };
         if left_over {
             self.reaper.truncated(ino);
@@ -76,14 +72,14 @@ impl Filesystem {
     }
 
     /// The block that the new end cuts, with zeros past the end; `None` if it needs no writing.
-    fn cut_block(&self, ino: Ino, size: u64, old: u64) -> Result<Option<Box<BlockBuf>>> {
+    fn cut_block(&self, ino: Ino, size: u64, old: u64) -> Result<Option<AlignedBuf>> {
         let keep = (size % BLOCK_SIZE as u64) as usize;
         let cuts_data = || self.volume.view(|view| Ok(kind_at(view, ino, block_of(size))? == Some(ExtentKind::Data)));
         if size >= old || keep == 0 || !cuts_data()? {
             return Ok(None);
         }
         let mut block = self.read_block(ino, block_of(size))?;
-        block.0[keep..].fill(0);
+        block[keep..].fill(0);
         Ok(Some(block))
     }
 }
@@ -94,10 +90,10 @@ mod tests {
     use crate::error::Error;
     use crate::namespace::api::{Caller, SetTime};
     use crate::namespace::extents::SLICE_EXTENTS;
-    use crate::namespace::testing::{Tree, USER, data_extents, op_at};
+    use crate::namespace::testing::{Tree, USER, data_extent, op_at};
     use crate::namespace::{flags, orphans};
 
-    fn truncate(tree: &mut Tree, ino: Ino, change: AttrChange, tail: &[Extent]) -> Result<LeftOver> {
+    fn truncate(tree: &mut Tree, ino: Ino, change: AttrChange, tail: Option<&Extent>) -> Result<LeftOver> {
         let member = Member::of(&Caller { pid: 0, ..USER }, &change);
         tree.commit(|view| plan_truncate(&op_at(700), view, ino, &member, &change, tail))
     }
@@ -112,13 +108,13 @@ mod tests {
         let file = tree.file(Ino::ROOT, b"f");
         tree.map_data(file, 0, 100);
         tree.edit_inode(file, |inode| (inode.size, inode.mode) = (100 * 4096, inode.mode | libc::S_ISUID));
-        let tail = data_extents(&[1]);
-        assert!(!truncate(&mut tree, file, to(50 * 4096 + 1), &tail).unwrap());
+        let tail = data_extent(1);
+        assert!(!truncate(&mut tree, file, to(50 * 4096 + 1), Some(&tail)).unwrap());
         let inode = tree.inode(file);
         assert_eq!((inode.size, inode.blocks, inode.mode & libc::S_ISUID), (50 * 4096 + 1, 51, 0));
         assert_eq!((inode.mtime, inode.ctime), (op_at(700).now, op_at(700).now));
-        assert_eq!((tree.addr(file, 50), tree.addr(file, 51)), (Some(tail[0].addr), None));
-        assert!(!truncate(&mut tree, file, to(0), &[]).unwrap());
+        assert_eq!((tree.addr(file, 50), tree.addr(file, 51)), (Some(tail.addr), None));
+        assert!(!truncate(&mut tree, file, to(0), None).unwrap());
         assert_eq!((tree.inode(file).size, tree.inode(file).blocks), (0, 0));
     }
 
@@ -127,7 +123,7 @@ mod tests {
         let mut tree = Tree::with_root();
         let file = tree.file(Ino::ROOT, b"f");
         let at = AttrChange { mtime: Some(SetTime::At(op_at(9).now)), ..to(1 << 50) };
-        assert!(!truncate(&mut tree, file, at, &[]).unwrap());
+        assert!(!truncate(&mut tree, file, at, None).unwrap());
         let inode = tree.inode(file);
         assert_eq!((inode.size, inode.blocks, inode.mtime), (1 << 50, 0, op_at(9).now));
     }
@@ -140,7 +136,7 @@ mod tests {
             tree.map_data(file, i * 2, 1);
         }
         tree.edit_inode(file, |inode| inode.size = 4096 * 4096);
-        assert!(truncate(&mut tree, file, to(4096), &[]).unwrap());
+        assert!(truncate(&mut tree, file, to(4096), None).unwrap());
         assert_eq!(tree.inode(file).size, 4096);
         assert!(orphans::trim_is_due(&tree, file).unwrap());
         let survey = data::survey(&tree, file).unwrap();
@@ -153,8 +149,8 @@ mod tests {
         let file = tree.file(Ino::ROOT, b"f");
         for flag in [flags::APPEND, flags::IMMUTABLE] {
             tree.edit_inode(file, |inode| inode.flags = flag);
-            assert!(matches!(truncate(&mut tree, file, to(0), &[]), Err(Error::NotPermitted)));
+            assert!(matches!(truncate(&mut tree, file, to(0), None), Err(Error::NotPermitted)));
         }
-        assert!(matches!(truncate(&mut tree, Ino::ROOT, to(0), &[]), Err(Error::IsADirectory)));
+        assert!(matches!(truncate(&mut tree, Ino::ROOT, to(0), None), Err(Error::IsADirectory)));
     }
 }
