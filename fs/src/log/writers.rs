@@ -129,8 +129,7 @@ impl Log {
         let header = &job.header;
         let blocks = header.blocks();
         // SAFETY: the chunk is closed, has no writer, and only this job seals it.
-        let (head, overflow) =
-            unsafe { job.chunk.summary_mut(header.payload_blocks, header.overflow_blocks) };
+        let (head, overflow) = unsafe { job.chunk.summary_mut(header.payload_blocks, header.overflow_blocks) };
         header.seal(&job.summary, head, overflow);
         self.inner.lock().check()?;
         // SAFETY: it was just sealed.
