@@ -3,3 +3,6 @@
 //! This crate sees plain-data snapshots of segments and writes and answers with choices. It knows
 //! nothing of devices, trees or FUSE, so the same code runs in the mounted filesystem, in the
 //! simulator and in unit tests.
+
+pub mod advisor;
+pub mod runtime;
