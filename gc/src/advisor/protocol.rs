@@ -145,7 +145,10 @@ impl Answer {
 pub(crate) enum WorkerState {
     Starting,
     Ready,
+    /// For a reason that lies in the machine or the library.
     Failed,
+    /// For a reason that lies in the model.
+    Refused,
 }
 
 impl WorkerState {
@@ -154,6 +157,7 @@ impl WorkerState {
             WorkerState::Starting => 0,
             WorkerState::Ready => 1,
             WorkerState::Failed => 2,
+            WorkerState::Refused => 3,
         }
     }
 
@@ -162,6 +166,7 @@ impl WorkerState {
         match code {
             0 => WorkerState::Starting,
             1 => WorkerState::Ready,
+            3 => WorkerState::Refused,
             _ => WorkerState::Failed,
         }
     }

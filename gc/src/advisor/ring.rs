@@ -172,6 +172,12 @@ impl AnswerReader {
         AnswerReader { region, position: 0 }
     }
 
+    /// Whether something waits to be taken.
+    pub(crate) fn pending(&self) -> bool {
+        let at = slot(ANSWER_BASE, answer_slot::BYTES, self.position);
+        self.region.u64(at + answer_slot::SEQ).load(Ordering::Acquire) == self.position + 1
+    }
+
     /// Copies the next answer out, if there is one. `values` is left with as many values as the
     /// answer claims rows, at most [`ROWS_MAX`], and none if it carries a fault.
     pub(crate) fn pop(&mut self, values: &mut Vec<f32>) -> Result<Option<AnswerHead>, Lie> {
