@@ -53,7 +53,7 @@ pub(crate) struct Channel {
     batches: DatasetWriter,
     answers: AnswerReader,
     wake: OwnedFd,
-    done: OwnedFd,
+    done: Arc<OwnedFd>,
     in_flight: [Option<Flight>; SLOTS],
     lie: Option<Lie>,
 }
@@ -69,7 +69,7 @@ impl Channel {
             answers: AnswerReader::new(region.clone()),
             region,
             wake: eventfd(0, flags)?,
-            done: eventfd(0, flags)?,
+            done: Arc::new(eventfd(0, flags)?),
             in_flight: [None; SLOTS],
             lie: None,
         })
@@ -102,6 +102,11 @@ impl Channel {
         self.done.as_fd()
     }
 
+    /// The same for somebody who waits without holding the channel.
+    pub(crate) fn done_shared(&self) -> Arc<OwnedFd> {
+        self.done.clone()
+    }
+
     /// Forgets that the worker has said something.
     pub(crate) fn hush(&self) {
         // Nothing to read is what we want.
@@ -121,7 +126,7 @@ impl Channel {
         let label = Label { ticket, generation: batch.generation, rows: batch.rows as u32 };
         let columns = &self.model.card.columns;
         let values = batch.values.chunks_exact(known).flat_map(|row| columns.iter().map(|&column| row[column]));
-        match self.batches.push(label, batch.kind.code(), columns.len(), values) {
+        match self.batches.push(label, columns.len(), values) {
             Ok(()) => {}
             Err(NotPosted::Full) => return false,
             Err(NotPosted::Lie(lie)) => {

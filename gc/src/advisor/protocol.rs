@@ -47,9 +47,8 @@ pub(crate) mod dataset_slot {
     pub const SEQ: usize = 0;
     pub const TICKET: usize = 8;
     pub const GENERATION: usize = 16;
-    pub const KIND: usize = 24;
-    pub const ROWS: usize = 28;
-    pub const FEATURES: usize = 32;
+    pub const ROWS: usize = 24;
+    pub const FEATURES: usize = 28;
     pub const VALUES: usize = 64;
     pub const BYTES: usize = VALUES + ROWS_MAX * FEATURES_MAX * 4;
 }
@@ -98,13 +97,6 @@ impl ModelKind {
     /// The kind called `name`, if there is one.
     pub fn from_name(name: &str) -> Option<ModelKind> {
         [ModelKind::Placement, ModelKind::Victim].into_iter().find(|kind| kind.name() == name)
-    }
-
-    pub(crate) fn code(self) -> u32 {
-        match self {
-            ModelKind::Placement => 1,
-            ModelKind::Victim => 2,
-        }
     }
 }
 

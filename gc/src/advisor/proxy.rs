@@ -4,18 +4,19 @@
 //! supervisor for a pointer swap or a glance, and if that is just the moment, the fallback decides
 //! this once.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use rustix::event::{EventfdFlags, eventfd};
+use parking_lot::{Condvar, Mutex};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use super::channel::{Channel, Taken};
 use super::host::{AdvisorConfig, Model};
+use super::probe::timespec;
 use super::protocol::{Answer, Batch, monotonic_ns};
 use super::shadow::Shadow;
 use super::status::{AdvisorStatus, Counters, Latencies, ModelInfo};
@@ -24,11 +25,14 @@ use super::supervisor::Supervisor;
 /// The longest that a caller waits for the outcome of a swap.
 const SWAP_PATIENCE: Duration = Duration::from_secs(60);
 
+/// A waiting caller looks this often whether its worker was replaced.
+const POLL_SLICE: Duration = Duration::from_millis(100);
+
 /// What supervisor and callers share.
 pub(crate) struct Shared {
     pub config: AdvisorConfig,
     /// The channel that batches go to; none while there is no ready worker.
-    pub serving: Mutex<Option<Channel>>,
+    pub serving: Mutex<Option<Box<Channel>>>,
     /// The candidate that sees the same batches.
     pub shadow: Mutex<Option<Shadow>>,
     pub shadowing: AtomicBool,
@@ -38,6 +42,8 @@ pub(crate) struct Shared {
     next_serial: AtomicU64,
     /// The part of the status that the supervisor keeps up to date.
     pub face: Mutex<AdvisorStatus>,
+    /// Told after each round of the supervisor, ten times a second at least.
+    pub changed: Condvar,
     /// Gets the supervisor's attention.
     pub attention: OwnedFd,
 }
@@ -89,6 +95,7 @@ impl Advisor {
             next_ticket: AtomicU64::new(1),
             next_serial: AtomicU64::new(1),
             face: Mutex::new(AdvisorStatus::default()),
+            changed: Condvar::new(),
             attention,
         });
         let model = match first {
@@ -171,6 +178,44 @@ impl Advisor {
     pub fn poll(&self, generation_min: u64) -> Option<Answer> {
         let mut answer = Answer::default();
         self.poll_into(generation_min, &mut answer).then_some(answer)
+    }
+
+    /// [`Advisor::poll_into`] for a caller in no hurry: waits for the worker, at most for `patience`.
+    /// For background work and tests; never on the path of a write.
+    pub fn poll_until(&self, generation_min: u64, patience: Duration, answer: &mut Answer) -> bool {
+        let until = Instant::now() + patience;
+        loop {
+            let Some(done) = self.shared.serving.lock().as_ref().map(|channel| channel.done_shared()) else {
+                return false;
+            };
+            // Emptied before the ring is looked at, so that an answer after the look rings again.
+            let _ = rustix::io::read(&*done, &mut [0u8; 8]);
+            if self.poll_into(generation_min, answer) {
+                return true;
+            }
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return false;
+            }
+            let mut fds = [PollFd::from_borrowed_fd(done.as_fd(), PollFlags::IN)];
+            // An interrupted wait is only a shorter one.
+            let _ = poll(&mut fds, Some(&timespec(rest.min(POLL_SLICE))));
+        }
+    }
+
+    /// Waits until the status satisfies `wanted`, at most for `patience`; false if it never did.
+    pub fn wait_for(&self, patience: Duration, wanted: impl Fn(&AdvisorStatus) -> bool) -> bool {
+        let until = Instant::now() + patience;
+        while !wanted(&self.status()) {
+            let mut face = self.shared.face.lock();
+            if self.shared.changed.wait_until(&mut face, until).timed_out() {
+                return wanted(&{
+                    drop(face);
+                    self.status()
+                });
+            }
+        }
+        true
     }
 
     /// Whether batches can be posted at all. Never waits.

@@ -53,7 +53,6 @@ impl DatasetWriter {
     pub(crate) fn push(
         &mut self,
         label: Label,
-        kind: u32,
         features: usize,
         values: impl Iterator<Item = f32>,
     ) -> Result<(), NotPosted> {
@@ -63,7 +62,6 @@ impl DatasetWriter {
         let region = &self.region;
         region.u64(at + dataset_slot::TICKET).store(label.ticket, Ordering::Relaxed);
         region.u64(at + dataset_slot::GENERATION).store(label.generation, Ordering::Relaxed);
-        region.u32(at + dataset_slot::KIND).store(kind, Ordering::Relaxed);
         region.u32(at + dataset_slot::ROWS).store(label.rows, Ordering::Relaxed);
         region.u32(at + dataset_slot::FEATURES).store(features as u32, Ordering::Relaxed);
         region.store_f32s(at + dataset_slot::VALUES, values.take(ROWS_MAX * FEATURES_MAX));
@@ -92,7 +90,6 @@ pub(crate) struct DatasetReader {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchHead {
     pub label: Label,
-    pub kind: u32,
     pub features: u32,
 }
 
@@ -114,7 +111,6 @@ impl DatasetReader {
                 generation: region.u64(at + dataset_slot::GENERATION).load(Ordering::Relaxed),
                 rows: region.u32(at + dataset_slot::ROWS).load(Ordering::Relaxed),
             },
-            kind: region.u32(at + dataset_slot::KIND).load(Ordering::Relaxed),
             features: region.u32(at + dataset_slot::FEATURES).load(Ordering::Relaxed),
         };
         let count = head.label.rows.min(ROWS_MAX as u32) as usize * head.features.min(FEATURES_MAX as u32) as usize;
@@ -231,7 +227,7 @@ mod tests {
         let mut x = vec![0.0; ROWS_MAX * FEATURES_MAX];
         let mut y = Vec::new();
         for ticket in 0..3 * SLOTS as u64 {
-            to.push(label(ticket, 2), 1, 3, (0..6).map(|i| (ticket + i) as f32)).unwrap();
+            to.push(label(ticket, 2), 3, (0..6).map(|i| (ticket + i) as f32)).unwrap();
             let head = from.pop(&mut x).unwrap();
             assert_eq!((head.label, head.features), (label(ticket, 2), 3));
             assert_eq!(x[5], (ticket + 5) as f32);
@@ -249,20 +245,20 @@ mod tests {
         let region = Arc::new(Region::create().unwrap());
         let mut to = DatasetWriter::new(region.clone());
         for ticket in 0..SLOTS as u64 {
-            to.push(label(ticket, 1), 1, 1, [0.0].into_iter()).unwrap();
+            to.push(label(ticket, 1), 1, [0.0].into_iter()).unwrap();
         }
-        assert_eq!(to.push(label(99, 1), 1, 1, [0.0].into_iter()), Err(NotPosted::Full));
+        assert_eq!(to.push(label(99, 1), 1, [0.0].into_iter()), Err(NotPosted::Full));
         DatasetReader::new(region).pop(&mut [0.0; 64]).unwrap();
-        to.push(label(99, 1), 1, 1, [0.0].into_iter()).unwrap();
+        to.push(label(99, 1), 1, [0.0].into_iter()).unwrap();
     }
 
     #[test]
     fn impossible_positions_are_lies() {
         let region = Arc::new(Region::create().unwrap());
         let mut to = DatasetWriter::new(region.clone());
-        to.push(label(1, 1), 1, 1, [0.0].into_iter()).unwrap();
+        to.push(label(1, 1), 1, [0.0].into_iter()).unwrap();
         region.u64(header::DATASET_TAIL).store(2, Ordering::Relaxed);
-        assert!(matches!(to.push(label(2, 1), 1, 1, [0.0].into_iter()), Err(NotPosted::Lie(_))));
+        assert!(matches!(to.push(label(2, 1), 1, [0.0].into_iter()), Err(NotPosted::Lie(_))));
         let mut heard = AnswerReader::new(region.clone());
         region.u64(ANSWER_BASE + answer_slot::SEQ).store(77, Ordering::Relaxed);
         assert!(heard.pop(&mut Vec::new()).is_err());
@@ -286,7 +282,7 @@ mod tests {
                 if let Ok(Some(_)) = heard.pop(&mut y) {
                     prop_assert!(y.len() <= ROWS_MAX);
                 }
-                let _ = to.push(label(value, 1), 1, 1, [0.0].into_iter());
+                let _ = to.push(label(value, 1), 1, [0.0].into_iter());
             }
         }
     }

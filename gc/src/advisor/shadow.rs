@@ -15,7 +15,7 @@ struct Pair {
 
 /// The candidate and what was seen of it.
 pub(crate) struct Shadow {
-    channel: Channel,
+    channel: Box<Channel>,
     pairs: Vec<Pair>,
     next_pair: usize,
     values: Vec<f32>,
@@ -58,7 +58,7 @@ impl Seen {
 }
 
 impl Shadow {
-    pub(crate) fn new(channel: Channel) -> Shadow {
+    pub(crate) fn new(channel: Box<Channel>) -> Shadow {
         let pair =
             || Pair { ticket: 0, current: Vec::with_capacity(ROWS_MAX), candidate: Vec::with_capacity(ROWS_MAX) };
         Shadow {
@@ -74,7 +74,7 @@ impl Shadow {
         &self.channel
     }
 
-    pub(crate) fn into_channel(mut self) -> Channel {
+    pub(crate) fn into_channel(mut self) -> Box<Channel> {
         self.channel.disown();
         self.channel
     }
@@ -126,11 +126,11 @@ impl Shadow {
         let side = side(pair);
         side.clear();
         side.extend_from_slice(values);
-        if pair.current.len() == pair.candidate.len() {
-            if let Some(r) = correlation(&pair.current, &pair.candidate) {
-                self.seen.correlations += r;
-                self.seen.compared += 1;
-            }
+        if pair.current.len() == pair.candidate.len()
+            && let Some(r) = correlation(&pair.current, &pair.candidate)
+        {
+            self.seen.correlations += r;
+            self.seen.compared += 1;
         }
     }
 }

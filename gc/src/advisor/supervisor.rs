@@ -114,17 +114,31 @@ impl Supervisor {
                 Step::Failed(failure) => self.start_failed(failure),
             },
             Seat::Serving { process, since } => {
-                if let Some(line) = trouble(&self.shared, process) {
-                    if since.elapsed() > STEADY {
-                        self.failures = 0;
-                    }
-                    *self.shared.serving.lock() = None;
-                    self.shared.counters.restarts.add(1);
-                    self.complain(line);
-                    self.pause();
+                let Some(trouble) = trouble(&self.shared, process) else { return };
+                if since.elapsed() > STEADY {
+                    self.failures = 0;
                 }
+                self.unseat(trouble);
             }
         }
+    }
+
+    /// Takes the channel away from the cleaner first; then there is time for everything else.
+    fn unseat(&mut self, trouble: Trouble) {
+        let old = self.shared.serving.lock().take();
+        let mut face = self.shared.face.lock();
+        (face.state, face.pid) = (AdvisorState::Waiting, None);
+        drop(face);
+        drop(old);
+        let counters = &self.shared.counters;
+        counters.restarts.add(1);
+        match trouble.sort {
+            Sort::Ended => {}
+            Sort::Lie => counters.lies.add(1),
+            Sort::Overrun => counters.overruns_killed.add(1),
+        }
+        self.complain(trouble.line);
+        self.pause();
     }
 
     fn start_worker(&mut self) {
@@ -148,7 +162,7 @@ impl Supervisor {
     }
 
     /// The commit point of every start and swap: from here on this channel gets the batches.
-    pub(super) fn serve(&mut self, mut channel: Channel, process: WorkerProcess) {
+    pub(super) fn serve(&mut self, mut channel: Box<Channel>, process: WorkerProcess) {
         channel.disown();
         show_worker(&self.shared, channel.region());
         let old = self.shared.serving.lock().replace(channel);
@@ -205,6 +219,8 @@ impl Supervisor {
         let mut face = self.shared.face.lock();
         (face.state, face.pid) = (state, pid);
         face.models = models.into_iter().flatten().collect();
+        drop(face);
+        self.shared.changed.notify_all();
     }
 
     fn sleep(&self) {
@@ -230,23 +246,34 @@ impl Supervisor {
     }
 }
 
+enum Sort {
+    Ended,
+    Lie,
+    Overrun,
+}
+
+/// What is wrong with a worker.
+struct Trouble {
+    sort: Sort,
+    line: String,
+}
+
 /// What is wrong with the serving worker, if anything.
-fn trouble(shared: &Shared, process: &mut WorkerProcess) -> Option<String> {
+fn trouble(shared: &Shared, process: &mut WorkerProcess) -> Option<Trouble> {
     if let Some(how) = process.ended() {
-        return Some(format!("the worker {how}"));
+        return Some(Trouble { sort: Sort::Ended, line: format!("the worker {how}") });
     }
     let serving = shared.serving.lock();
     let channel = serving.as_ref()?;
     if let Some(lie) = channel.lie() {
-        shared.counters.lies.add(1);
-        return Some(format!("the worker misbehaves: {}", lie.0));
+        return Some(Trouble { sort: Sort::Lie, line: format!("the worker misbehaves: {}", lie.0) });
     }
     let limit = shared.config.host.overrun;
-    if channel.overrun(monotonic_ns(), limit.as_micros() as u64) {
-        shared.counters.overruns_killed.add(1);
-        return Some(format!("the worker gave no answer within {limit:?} and was killed"));
-    }
-    None
+    let overrun = channel.overrun(monotonic_ns(), limit.as_micros() as u64);
+    overrun.then(|| Trouble {
+        sort: Sort::Overrun,
+        line: format!("the worker gave no answer within {limit:?} and was killed"),
+    })
 }
 
 /// Copies what a ready worker says of itself into the status.

@@ -25,14 +25,14 @@ type Reply = Option<Sender<Result<(), String>>>;
 
 enum Stage {
     Trying(Trial),
-    /// The candidate's channel is in `Shared::shadow`; `done` is a copy of its bell.
+    /// The candidate's channel is in `Shared::shadow`; `done` is its bell.
     Shadowing {
         process: WorkerProcess,
-        done: OwnedFd,
+        done: Arc<OwnedFd>,
         since: Instant,
     },
     Switching {
-        channel: Channel,
+        channel: Box<Channel>,
         process: WorkerProcess,
         since: Instant,
     },
@@ -133,17 +133,13 @@ impl Supervisor {
             self.shared.call();
             return Outcome::Goes(Stage::Switching { channel, process, since });
         }
-        match channel.done().try_clone_to_owned() {
-            Ok(done) => {
-                *self.shared.shadow.lock() = Some(Shadow::new(channel));
-                self.shared.shadowing.store(true, Ordering::Release);
-                Outcome::Goes(Stage::Shadowing { process, done, since })
-            }
-            Err(e) => Outcome::Refused(format!("running it in shadow: {e}")),
-        }
+        let done = channel.done_shared();
+        *self.shared.shadow.lock() = Some(Shadow::new(channel));
+        self.shared.shadowing.store(true, Ordering::Release);
+        Outcome::Goes(Stage::Shadowing { process, done, since })
     }
 
-    fn step_shadowing(&mut self, mut process: WorkerProcess, done: OwnedFd, since: Instant) -> Outcome {
+    fn step_shadowing(&mut self, mut process: WorkerProcess, done: Arc<OwnedFd>, since: Instant) -> Outcome {
         let config = &self.shared.config;
         let seen = {
             let mut shadow = self.shared.shadow.lock();
@@ -175,14 +171,14 @@ impl Supervisor {
     fn step_switching(
         &mut self,
         model: &Arc<Model>,
-        channel: Channel,
+        channel: Box<Channel>,
         mut process: WorkerProcess,
         since: Instant,
     ) -> Outcome {
         if let Some(how) = process.ended() {
             return Outcome::Refused(format!("its worker {how}"));
         }
-        let idle = self.shared.serving.lock().as_ref().is_none_or(Channel::idle);
+        let idle = self.shared.serving.lock().as_ref().is_none_or(|channel| channel.idle());
         if !idle && since.elapsed() < SWITCH_PATIENCE {
             return Outcome::Goes(Stage::Switching { channel, process, since });
         }
