@@ -12,7 +12,9 @@ mod onnx;
 #[path = "support/roles.rs"]
 mod roles;
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,6 +24,8 @@ use gleanfs_gc::advisor::{
     check_model,
 };
 use gleanfs_gc::runtime::{Request, locate};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use onnx::{ModelWriter, node, tensor};
 
 const KNOWN: [&str; 4] = ["age", "size", "heat", "depth"];
@@ -39,9 +43,11 @@ const TESTS: &[harness::Test] = &[
     ("bad_models_are_refused_and_change_nothing", bad_models_are_refused_and_change_nothing),
     ("a_slow_model_is_refused", a_slow_model_is_refused),
     ("models_are_swapped_and_rolled_back_under_load", models_are_swapped_and_rolled_back_under_load),
+    ("a_model_that_fails_on_live_data_is_refused_in_shadow", a_model_that_fails_on_live_data_is_refused_in_shadow),
     ("a_watched_file_becomes_the_model", a_watched_file_becomes_the_model),
     ("a_missing_library_is_a_clear_line", a_missing_library_is_a_clear_line),
     ("the_worker_ends_with_the_advisor", the_worker_ends_with_the_advisor),
+    ("the_worker_dies_with_a_killed_daemon", the_worker_dies_with_a_killed_daemon),
 ];
 
 fn main() {
@@ -309,6 +315,29 @@ fn swap_to_and_fro(advisor: &Advisor, doubled: &ModelWriter) {
     assert!(advisor.wait_for(LONG, |status| status.models[0].name == "first"), "{}", current(advisor));
 }
 
+fn a_model_that_fails_on_live_data_is_refused_in_shadow() {
+    let Some(advisor) = start("advisor", &linear()) else { return };
+    // The root of what is negative on the load below, and on nothing that the probe tries.
+    let mut root = linear();
+    root.nodes = vec![node("Gemm", &["x", "w", "b"], "g"), node("Sqrt", &["g"], "y")];
+    let rows = [-100.0, 0.0, 0.0, 0.0];
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut answer = Answer::with_capacity();
+            while !stop.load(Ordering::Relaxed) {
+                advisor.post(&batch(1, &rows));
+                advisor.poll_until(0, Duration::from_millis(5), &mut answer);
+            }
+        });
+        let refused = advisor.use_model("root", &root.bytes());
+        stop.store(true, Ordering::Relaxed);
+        assert!(refused.unwrap_err().contains("live data"));
+    });
+    let status = advisor.status();
+    assert_eq!((status.swaps, status.refused, status.restarts), (0, 0, 0), "{status:?}");
+}
+
 fn a_watched_file_becomes_the_model() {
     let Some(library) = library() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -343,6 +372,32 @@ fn the_worker_ends_with_the_advisor() {
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     let report = check_model(&host("advisor", library().unwrap()), "m", &linear().bytes()).unwrap().1;
     assert!(report.p50_us <= report.p99_us && report.p99_us <= report.deadline_us);
+}
+
+/// The other process of the next test: has a worker, says its number, and hangs.
+fn be_a_daemon() -> ! {
+    let advisor = start("advisor", &linear()).unwrap();
+    println!("worker {}", advisor.status().pid.unwrap());
+    loop {
+        std::thread::park();
+    }
+}
+
+fn the_worker_dies_with_a_killed_daemon() {
+    if library().is_none() {
+        return;
+    }
+    let mut daemon = Command::new(std::env::current_exe().unwrap());
+    let mut daemon = daemon.arg("advisor-daemon").stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let worker: i32 = line.trim().strip_prefix("worker ").unwrap().parse().unwrap();
+    let worker = rustix::process::Pid::from_raw(worker).unwrap();
+    let ended = rustix::process::pidfd_open(worker, rustix::process::PidfdFlags::empty()).unwrap();
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    let mut fds = [PollFd::new(&ended, PollFlags::IN)];
+    assert_eq!(poll(&mut fds, Some(&Timespec { tv_sec: 30, tv_nsec: 0 })), Ok(1), "the worker lives on");
 }
 
 fn signal(pid: i32, signal: libc::c_int) {

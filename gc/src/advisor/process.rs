@@ -32,6 +32,7 @@ pub(crate) struct WorkerArgs {
 impl WorkerArgs {
     fn to_words(&self) -> Vec<OsString> {
         let numbers = [self.region, self.model, self.wake, self.done, self.parent];
+        // Not the name of a link, under which the program might take itself for mkfs.
         let mut words: Vec<OsString> = numbers.iter().map(|n| n.to_string().into()).collect();
         words.push(self.reserve_bytes.to_string().into());
         words.push(self.library.clone().into());
@@ -93,7 +94,7 @@ impl WorkerProcess {
             reserve_bytes: start.reserve_bytes,
             library: start.library.into(),
         };
-        let mut words: Vec<OsString> = vec![start.exe.file_name().unwrap_or(OsStr::new("gleanfs")).into()];
+        let mut words: Vec<OsString> = vec!["gleanfs".into()];
         words.extend(start.exe_args.iter().cloned());
         words.extend(args.to_words());
         let pid = spawn(start.exe, words, environment(), &fds)?;

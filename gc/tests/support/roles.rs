@@ -11,6 +11,9 @@ const SMALL: usize = 16;
 
 /// Becomes the worker of this role.
 pub fn play(role: &str, words: Vec<OsString>) -> ! {
+    if role == "advisor-daemon" {
+        crate::be_a_daemon();
+    }
     let hooks: &mut dyn Hooks = match role {
         "advisor-nan" => &mut Nan,
         "advisor-scribble" => &mut Scribble { region: second_mapping(&words), seed: 1 },
@@ -68,8 +71,11 @@ fn second_mapping(words: &[OsString]) -> Region {
     Region::open(fd).unwrap()
 }
 
-/// Things that a confined worker must not be able to do; each answers 0 or an errno.
-pub const REACHES: [(&str, fn() -> i32); 6] = [
+/// What a worker tries, and how: answers 0 or an errno.
+type Reaching = (&'static str, fn() -> i32);
+
+/// Things that a confined worker must not be able to do.
+pub const REACHES: [Reaching; 6] = [
     ("open a file", || errno(std::fs::File::open("/etc/passwd"))),
     ("create a file", || errno(std::fs::write("/tmp/gleanfs-escaped", b"x"))),
     ("list the current folder", || errno(std::fs::read_dir("."))),
