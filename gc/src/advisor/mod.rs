@@ -5,6 +5,10 @@
 //! killing workers, watching a file) happens on the supervisor's thread. A worker can be killed,
 //! stopped, hung, lying or slow: that costs a counter, never an operation.
 //!
+//! One advisor serves one kind of model; a daemon that wants placement and victims from models has
+//! two. Batches always hold all features of the schema and each model is handed its own columns, so
+//! models with different features can replace each other without the cleaner noticing.
+//!
 //! | file | duty |
 //! |---|---|
 //! | `protocol`, `region`, `ring` | the shared memory and what is said through it |

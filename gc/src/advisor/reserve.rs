@@ -11,7 +11,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit};
 
 /// Address space that a worker may use, model and library included.
-const ADDRESS_SPACE_MAX: u64 = 2 << 30;
+const ADDRESS_SPACE_MAX: u64 = 1 << 30;
 
 /// Dies with the parent; false if the parent is dead already.
 pub(crate) fn die_with(parent: i32) -> bool {

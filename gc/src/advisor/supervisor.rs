@@ -48,7 +48,8 @@ pub(crate) struct Supervisor {
     pub(super) swap: Option<Swap>,
     /// Whether the current model has passed the probe; a restart need not repeat it.
     pub(super) proven: bool,
-    failures: u32,
+    /// Failures in a row; the pause before the next start doubles with each.
+    pub(super) failures: u32,
     watch: Option<(Watch, Instant)>,
 }
 
@@ -194,7 +195,8 @@ impl Supervisor {
         self.shared.face.lock().last_error = Some(line);
     }
 
-    fn show(&self) {
+    /// Brings the public picture up to date.
+    pub(super) fn show(&self) {
         let info = |role, model: &Model| ModelInfo {
             role,
             name: model.name.clone(),

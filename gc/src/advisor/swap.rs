@@ -108,6 +108,7 @@ impl Supervisor {
             Outcome::Refused(line) => self.refuse(&model, reply, line),
             Outcome::Switched => {
                 self.shared.counters.swaps.add(1);
+                self.show();
                 answer(reply, Ok(()));
             }
         }
@@ -118,6 +119,8 @@ impl Supervisor {
         if reply.is_none() {
             self.complain(format!("{}: {line}", model.name));
         }
+        // Whoever asked finds a status that fits the answer.
+        self.show();
         answer(reply, Err(line));
     }
 
@@ -183,7 +186,7 @@ impl Supervisor {
             return Outcome::Goes(Stage::Switching { channel, process, since });
         }
         self.serve(channel, process);
-        self.proven = true;
+        (self.proven, self.failures) = (true, 0);
         self.previous = self.model.replace(model.clone()).or(self.previous.take());
         Outcome::Switched
     }

@@ -115,6 +115,9 @@ fn wait(child: &mut Child, workshop: &Workshop, tick: &mut dyn FnMut(u64)) -> Re
 /// The line of the log that says best what went wrong.
 fn complaint(log: &Path) -> String {
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    if text.contains("Retrying (") {
+        return "the package index cannot be reached".into();
+    }
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines().rfind(|line| line.starts_with("ERROR:")).or_else(|| lines().next_back());
     match line {
@@ -146,6 +149,8 @@ mod tests {
         assert_eq!(complaint(&log), "No matching distribution");
         fs::write(&log, "/usr/bin/python3: No module named pip\n\n").unwrap();
         assert_eq!(complaint(&log), "/usr/bin/python3: No module named pip");
+        fs::write(&log, "WARNING: Retrying (Retry(total=0)) after connection broken\nERROR: No matching\n").unwrap();
+        assert_eq!(complaint(&log), "the package index cannot be reached");
         assert_eq!(complaint(&dir.path().join("gone")), "python3 failed without a word");
     }
 }

@@ -1,6 +1,14 @@
 //! A small test harness for a test program that must own `main`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+
+static SKIPPED: Mutex<Option<String>> = Mutex::new(None);
+
+/// Says that the running test cannot do its work, and why.
+pub fn skip(why: String) {
+    *SKIPPED.lock().unwrap() = Some(why);
+}
 
 /// A test with its name.
 pub type Test = (&'static str, fn());
@@ -19,7 +27,11 @@ pub fn run(tests: &[Test]) -> ! {
     let mut failed = Vec::new();
     for (name, test) in tests.iter().filter(|(name, _)| wanted(name)) {
         let passed = catch_unwind(AssertUnwindSafe(test)).is_ok();
-        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        match (passed, SKIPPED.lock().unwrap().take()) {
+            (true, Some(why)) => println!("test {name} ... skipped: {why}"),
+            (true, None) => println!("test {name} ... ok"),
+            (false, _) => println!("test {name} ... FAILED"),
+        }
         if !passed {
             failed.push(*name);
         }
