@@ -334,8 +334,9 @@ fn a_model_that_fails_on_live_data_is_refused_in_shadow() {
     let Some(advisor) = start("advisor", &linear()) else { return };
     // The root of what is negative on the load below, and on nothing that the probe tries.
     let mut root = linear();
+    root.initializers[1] = tensor("b", &[1], &[1000.0]);
     root.nodes = vec![node("Gemm", &["x", "w", "b"], "g"), node("Sqrt", &["g"], "y")];
-    let rows = [-100.0, 0.0, 0.0, 0.0];
+    let rows = [-1000.0, 0.0, 0.0, 0.0];
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
