@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -13,7 +14,7 @@ use super::Model;
 use super::process::{Start, WorkerProcess};
 use super::protocol::{Batch, ROWS_MAX, SLOTS, fault};
 use super::region::Region;
-use super::ring::{AnswerReader, DatasetWriter, Label, Lie, NotPosted};
+use super::ring::{AnswerHead, AnswerReader, DatasetWriter, Label, Lie, NotPosted, answer_pending};
 
 /// A batch that was posted and not answered yet.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +47,36 @@ pub(crate) struct Timing {
     pub run_ns: u64,
 }
 
+/// What the supervisor watches while somebody else uses the channel: no lock, only words.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    /// When the oldest batch in flight was posted; 0 without any.
+    oldest_ns: AtomicU64,
+    taken: AtomicU64,
+    lied: AtomicBool,
+}
+
+impl Pulse {
+    /// Whether nothing is in flight.
+    pub(crate) fn idle(&self) -> bool {
+        self.oldest_ns.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether the worker was caught at a lie.
+    pub(crate) fn lied(&self) -> bool {
+        self.lied.load(Ordering::Relaxed)
+    }
+
+    /// Whether the worker owes an answer for longer than `limit_us`. Answers that nobody has taken
+    /// yet are no debt of the worker's.
+    pub(crate) fn overrun(&self, region: &Region, now_ns: u64, limit_us: u64) -> bool {
+        // In the opposite order of `beat`: whoever sees an answer taken sees its debt gone.
+        let pending = answer_pending(region, self.taken.load(Ordering::Acquire));
+        let oldest = self.oldest_ns.load(Ordering::Relaxed);
+        oldest != 0 && now_ns.saturating_sub(oldest) / 1000 > limit_us && !pending
+    }
+}
+
 /// See the module's description.
 pub(crate) struct Channel {
     model: Arc<Model>,
@@ -56,6 +87,7 @@ pub(crate) struct Channel {
     done: Arc<OwnedFd>,
     in_flight: [Option<Flight>; SLOTS],
     lie: Option<Lie>,
+    pulse: Arc<Pulse>,
 }
 
 impl Channel {
@@ -72,6 +104,7 @@ impl Channel {
             done: Arc::new(eventfd(0, flags)?),
             in_flight: [None; SLOTS],
             lie: None,
+            pulse: Arc::new(Pulse::default()),
         })
     }
 
@@ -130,11 +163,12 @@ impl Channel {
             Ok(()) => {}
             Err(NotPosted::Full) => return false,
             Err(NotPosted::Lie(lie)) => {
-                self.lie = Some(lie);
+                self.caught(lie);
                 return false;
             }
         }
         self.in_flight[free] = Some(Flight { label, posted_ns: now_ns, missed: false });
+        self.beat();
         // Non-blocking: a worker that filled the counter only fails to wake itself.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
         true
@@ -150,6 +184,12 @@ impl Channel {
             Ok(Some(head)) => head,
             Err(lie) => return self.caught(lie),
         };
+        let outcome = self.judge(head, now_ns, deadline_us, values);
+        self.beat();
+        outcome
+    }
+
+    fn judge(&mut self, head: AnswerHead, now_ns: u64, deadline_us: u64, values: &[f32]) -> Taken {
         let asked = |flight: &Option<Flight>| flight.is_some_and(|f| f.label.ticket == head.label.ticket);
         let Some(flight) = self.in_flight.iter_mut().find(|f| asked(f)).and_then(Option::take) else {
             return self.caught(Lie("answer to a question that was not asked"));
@@ -172,6 +212,7 @@ impl Channel {
 
     fn caught(&mut self, lie: Lie) -> Taken {
         self.lie = Some(lie);
+        self.pulse.lied.store(true, Ordering::Relaxed);
         Taken::Lie(lie)
     }
 
@@ -187,26 +228,20 @@ impl Channel {
         newly
     }
 
-    /// Whether the worker owes an answer for longer than `limit_us`. Answers that nobody has taken
-    /// yet are no debt of the worker's.
-    pub(crate) fn overrun(&self, now_ns: u64, limit_us: u64) -> bool {
-        let oldest = self.in_flight.iter().flatten().map(|flight| flight.posted_ns).min();
-        oldest.is_some_and(|posted| now_ns.saturating_sub(posted) / 1000 > limit_us) && !self.answers.pending()
+    /// Brings the pulse up to date.
+    fn beat(&self) {
+        let oldest = self.in_flight.iter().flatten().map(|flight| flight.posted_ns.max(1)).min();
+        self.pulse.oldest_ns.store(oldest.unwrap_or(0), Ordering::Relaxed);
+        self.pulse.taken.store(self.answers.position(), Ordering::Release);
     }
 
-    /// Whether nothing is in flight.
-    pub(crate) fn idle(&self) -> bool {
-        self.in_flight.iter().all(Option::is_none)
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     /// Gives up on what is in flight: its answers are dropped without being counted.
     pub(crate) fn disown(&mut self) {
         self.in_flight.iter_mut().flatten().for_each(|flight| flight.missed = true);
-    }
-
-    /// The lie that the worker was caught at.
-    pub(crate) fn lie(&self) -> Option<Lie> {
-        self.lie
     }
 }
 
@@ -216,7 +251,6 @@ mod tests {
     use super::super::ring::{AnswerHead, AnswerWriter, DatasetReader};
     use super::super::testing::model;
     use super::*;
-    use std::sync::atomic::Ordering;
 
     const ROW: [f32; 3] = [1.0, 2.0, 3.0];
 
@@ -256,7 +290,7 @@ mod tests {
         let Taken::Good(timing) = channel.take(5_000, 10, &mut y) else { panic!() };
         assert_eq!((timing.label.generation, timing.latency_us, y.as_slice()), (4, 2, &[7.0][..]));
         assert_eq!(channel.take(5_000, 10, &mut y), Taken::Nothing);
-        assert!(channel.idle());
+        assert!(channel.pulse().idle());
     }
 
     #[test]
@@ -294,12 +328,14 @@ mod tests {
     #[test]
     fn only_what_the_worker_owes_is_an_overrun() {
         let (mut channel, mut peer) = pair();
-        assert!(!channel.overrun(u64::MAX, 10));
-        channel.post(1, &batch(1), 3, 0);
-        assert!(!channel.overrun(10_000, 10));
-        assert!(channel.overrun(11_000, 10));
+        let (pulse, region) = (channel.pulse().clone(), channel.region().clone());
+        let overrun = |now_ns| pulse.overrun(&region, now_ns, 10);
+        assert!(!overrun(u64::MAX));
+        channel.post(1, &batch(1), 3, 1);
+        assert!(!overrun(10_000));
+        assert!(overrun(12_000));
         peer.answer(|_| (), &[1.0]);
-        assert!(!channel.overrun(11_000, 10), "the answer is there, the caller has not looked");
+        assert!(!overrun(12_000), "the answer is there, the caller has not looked");
     }
 
     #[test]
@@ -312,7 +348,7 @@ mod tests {
             peer.answer(lie, &[1.0, 1.0]);
             assert!(matches!(channel.take(0, 10, &mut Vec::new()), Taken::Lie(_)));
             assert!(!channel.post(2, &batch(1), 3, 0));
-            assert!(channel.lie().is_some());
+            assert!(channel.pulse().lied());
         }
         let (mut channel, _peer) = pair();
         channel.region().u64(ANSWER_BASE + answer_slot::SEQ).store(u64::MAX, Ordering::Relaxed);

@@ -19,6 +19,9 @@ const ROUND: usize = 100;
 /// Rounds that a model gets: a busy machine can spoil one.
 const ROUNDS: usize = 3;
 
+/// The least time that a batch of the probe gets, however short the daemon's patience later.
+const PATIENCE_MIN: Duration = Duration::from_secs(5);
+
 /// What a probe found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ProbeReport {
@@ -32,7 +35,8 @@ pub struct ProbeReport {
 /// Why a trial ended badly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// The model is at fault: it makes no sense to try it again.
+    /// The model is at fault: it makes no sense to try it again. Slowness is not counted as that, as
+    /// the machine may only have been busy.
     pub refused: bool,
     pub line: String,
 }
@@ -100,7 +104,7 @@ impl Trial {
                     None => Step::Pending,
                 },
                 Ok(Some(report)) => Step::Passed(Some(report)),
-                Err(line) => Step::Failed(Failure::model(line)),
+                Err(failure) => Step::Failed(failure),
             },
         }
     }
@@ -157,7 +161,8 @@ impl Probe {
     }
 
     /// Posts the next batch or judges the last answer; a report once all is done.
-    fn step(&mut self, channel: &mut Channel, host: &Host) -> Result<Option<ProbeReport>, String> {
+    fn step(&mut self, channel: &mut Channel, host: &Host) -> Result<Option<ProbeReport>, Failure> {
+        let patience = host.overrun.max(PATIENCE_MIN);
         loop {
             let Some(asked) = self.asked else {
                 self.ask(channel)?;
@@ -165,8 +170,8 @@ impl Probe {
             };
             // No deadline for the single answer: the round is judged as a whole.
             match channel.take(monotonic_ns(), u64::MAX, &mut self.y) {
-                Taken::Nothing if asked.elapsed() > host.overrun => {
-                    return Err(format!("it gives no answer within {:?}", host.overrun));
+                Taken::Nothing if asked.elapsed() > patience => {
+                    return Err(Failure::machine(format!("it gives no answer within {patience:?}")));
                 }
                 Taken::Nothing => return Ok(None),
                 Taken::Good(timing) => {
@@ -176,9 +181,9 @@ impl Probe {
                     }
                     self.answered += 1;
                 }
-                Taken::Bad => return Err("its output on the probe set is not finite".into()),
-                Taken::Lie(lie) => return Err(format!("its worker misbehaves: {}", lie.0)),
-                Taken::Late { .. } => return Err(format!("it gives no answer within {:?}", host.overrun)),
+                Taken::Bad => return Err(Failure::model("its output on the probe set is not finite")),
+                Taken::Lie(lie) => return Err(Failure::model(format!("its worker misbehaves: {}", lie.0))),
+                Taken::Late { .. } => return Err(Failure::machine("an answer was late without a deadline")),
             }
             if let Some(report) = self.judge(host)? {
                 return Ok(Some(report));
@@ -188,7 +193,7 @@ impl Probe {
 
     /// A report if the round is over and good, an error if it was the last and bad. A round is over
     /// too when it cannot be good any more.
-    fn judge(&mut self, host: &Host) -> Result<Option<ProbeReport>, String> {
+    fn judge(&mut self, host: &Host) -> Result<Option<ProbeReport>, Failure> {
         let late = self.latencies_us.iter().filter(|&&us| us > host.deadline_us).count();
         if late < 2 {
             return Ok((self.latencies_us.len() == ROUND).then(|| self.report(host)));
@@ -196,19 +201,20 @@ impl Probe {
         self.round += 1;
         if self.round == ROUNDS {
             let (p99, deadline) = (self.report(host).p99_us, host.deadline_us);
-            return Err(format!("{} rows take {p99} us (p99), the deadline is {deadline} us", self.rows));
+            let line = format!("{} rows take {p99} us (p99), the deadline is {deadline} us", self.rows);
+            return Err(Failure::machine(line));
         }
         self.latencies_us.clear();
         Ok(None)
     }
 
-    fn ask(&mut self, channel: &mut Channel) -> Result<(), String> {
+    fn ask(&mut self, channel: &mut Channel) -> Result<(), Failure> {
         let rows = if self.answered < PATTERNS { ROWS_MAX } else { self.rows };
         self.fill(rows);
         let kind = channel.model().card.kind;
         let batch = Batch { generation: self.answered as u64, kind, rows, values: &self.values };
         if !channel.post(self.answered as u64, &batch, self.row_features, monotonic_ns()) {
-            return Err("its worker takes no batches".into());
+            return Err(Failure::machine("its worker takes no batches"));
         }
         self.asked = Some(Instant::now());
         Ok(())

@@ -1,8 +1,8 @@
 //! The model proxy: what the cleaner and the control channel hold of the advisor.
 //!
 //! `post` and `poll` only ever *try* a lock: the one that guards the current channel is held by the
-//! supervisor for a pointer swap or a glance, and if that is just the moment, the fallback decides
-//! this once.
+//! supervisor for the moment in which a worker comes or goes, and if that is just now, the fallback
+//! decides this once.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;

@@ -168,10 +168,9 @@ impl AnswerReader {
         AnswerReader { region, position: 0 }
     }
 
-    /// Whether something waits to be taken.
-    pub(crate) fn pending(&self) -> bool {
-        let at = slot(ANSWER_BASE, answer_slot::BYTES, self.position);
-        self.region.u64(at + answer_slot::SEQ).load(Ordering::Acquire) == self.position + 1
+    /// Answers taken so far.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
     }
 
     /// Copies the next answer out, if there is one. `values` is left with as many values as the
@@ -208,6 +207,12 @@ impl AnswerReader {
         region.u64(header::ANSWER_TAIL).store(self.position, Ordering::Release);
         Ok(Some(head))
     }
+}
+
+/// Whether the answer after the first `position` ones waits to be taken.
+pub(crate) fn answer_pending(region: &Region, position: u64) -> bool {
+    let at = slot(ANSWER_BASE, answer_slot::BYTES, position);
+    region.u64(at + answer_slot::SEQ).load(Ordering::Acquire) == position + 1
 }
 
 #[cfg(test)]

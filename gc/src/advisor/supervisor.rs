@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::channel::Channel;
+use super::channel::{Channel, Pulse};
 use super::host::Model;
 use super::probe::{Failure, Step, Trial, timespec};
 use super::process::WorkerProcess;
@@ -34,8 +34,16 @@ const STEADY: Duration = Duration::from_secs(10);
 pub(crate) enum Seat {
     Empty,
     Starting(Trial),
-    Serving { process: WorkerProcess, since: Instant },
+    Serving(Service),
     Waiting { until: Instant },
+}
+
+/// A worker whose channel is in `Shared::serving`.
+pub(crate) struct Service {
+    process: WorkerProcess,
+    since: Instant,
+    pub(super) pulse: Arc<Pulse>,
+    region: Arc<Region>,
 }
 
 /// See the module's description.
@@ -114,9 +122,9 @@ impl Supervisor {
                 Step::Passed(_) => self.seat_worker(),
                 Step::Failed(failure) => self.start_failed(failure),
             },
-            Seat::Serving { process, since } => {
-                let Some(trouble) = trouble(&self.shared, process) else { return };
-                if since.elapsed() > STEADY {
+            Seat::Serving(service) => {
+                let Some(trouble) = trouble(&self.shared, service) else { return };
+                if service.since.elapsed() > STEADY {
                     self.failures = 0;
                 }
                 self.unseat(trouble);
@@ -166,8 +174,9 @@ impl Supervisor {
     pub(super) fn serve(&mut self, mut channel: Box<Channel>, process: WorkerProcess) {
         channel.disown();
         show_worker(&self.shared, channel.region());
+        let (pulse, region) = (channel.pulse().clone(), channel.region().clone());
         let old = self.shared.serving.lock().replace(channel);
-        self.seat = Seat::Serving { process, since: Instant::now() };
+        self.seat = Seat::Serving(Service { process, since: Instant::now(), pulse, region });
         drop(old);
     }
 
@@ -215,7 +224,7 @@ impl Supervisor {
         let (state, pid) = match &self.seat {
             Seat::Empty => (AdvisorState::Idle, None),
             Seat::Starting(trial) => (AdvisorState::Starting, Some(trial.process.pid())),
-            Seat::Serving { process, .. } => (AdvisorState::Ready, Some(process.pid())),
+            Seat::Serving(service) => (AdvisorState::Ready, Some(service.process.pid())),
             Seat::Waiting { .. } => (AdvisorState::Waiting, None),
         };
         let mut face = self.shared.face.lock();
@@ -234,7 +243,7 @@ impl Supervisor {
                 add(trial.channel.done());
                 add(trial.process.pidfd());
             }
-            Seat::Serving { process, .. } => add(process.pidfd()),
+            Seat::Serving(service) => add(service.process.pidfd()),
             Seat::Waiting { until } => wait = wait.min(until.saturating_duration_since(Instant::now())),
             Seat::Empty => {}
         }
@@ -261,17 +270,15 @@ struct Trouble {
 }
 
 /// What is wrong with the serving worker, if anything.
-fn trouble(shared: &Shared, process: &mut WorkerProcess) -> Option<Trouble> {
-    if let Some(how) = process.ended() {
+fn trouble(shared: &Shared, service: &mut Service) -> Option<Trouble> {
+    if let Some(how) = service.process.ended() {
         return Some(Trouble { sort: Sort::Ended, line: format!("the worker {how}") });
     }
-    let serving = shared.serving.lock();
-    let channel = serving.as_ref()?;
-    if let Some(lie) = channel.lie() {
-        return Some(Trouble { sort: Sort::Lie, line: format!("the worker misbehaves: {}", lie.0) });
+    if service.pulse.lied() {
+        return Some(Trouble { sort: Sort::Lie, line: "the worker misbehaves and was killed".into() });
     }
     let limit = shared.config.host.overrun;
-    let overrun = channel.overrun(monotonic_ns(), limit.as_micros() as u64);
+    let overrun = service.pulse.overrun(&service.region, monotonic_ns(), limit.as_micros() as u64);
     overrun.then(|| Trouble {
         sort: Sort::Overrun,
         line: format!("the worker gave no answer within {limit:?} and was killed"),

@@ -132,7 +132,7 @@ impl Supervisor {
         }
         let Trial { channel, process, .. } = trial;
         let since = Instant::now();
-        if rollback || !matches!(self.seat, Seat::Serving { .. }) {
+        if rollback || !matches!(self.seat, Seat::Serving(_)) {
             self.shared.call();
             return Outcome::Goes(Stage::Switching { channel, process, since });
         }
@@ -181,7 +181,10 @@ impl Supervisor {
         if let Some(how) = process.ended() {
             return Outcome::Refused(format!("its worker {how}"));
         }
-        let idle = self.shared.serving.lock().as_ref().is_none_or(|channel| channel.idle());
+        let idle = match &self.seat {
+            Seat::Serving(service) => service.pulse.idle(),
+            _ => true,
+        };
         if !idle && since.elapsed() < SWITCH_PATIENCE {
             return Outcome::Goes(Stage::Switching { channel, process, since });
         }
