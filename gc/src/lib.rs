@@ -10,3 +10,5 @@ pub mod placement;
 
 pub mod segment;
 pub mod victim;
+pub mod advisor;
+pub mod runtime;
