@@ -9,4 +9,5 @@ pub mod index;
 pub mod placement;
 
 pub mod segment;
+pub mod sim;
 pub mod victim;
