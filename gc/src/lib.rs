@@ -10,4 +10,5 @@ pub mod placement;
 
 pub mod segment;
 pub mod sim;
+pub mod train;
 pub mod victim;

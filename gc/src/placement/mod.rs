@@ -5,11 +5,13 @@
 //! write) and the log2 of its last update interval.
 
 mod ewma;
+mod learned;
 mod none;
 mod sepbit;
 mod user_cleaner;
 
 pub use ewma::Ewma;
+pub use learned::{Learned, LifetimeModel};
 pub use none::NoSeparation;
 pub use sepbit::SepBit;
 pub use user_cleaner::UserCleaner;
