@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use gleanfs_gc::placement::{self, Ewma, Learned, Placement};
-use gleanfs_gc::train::{Control, Mlp, TrainOptions, collect, control, evaluation_scenes, train_placement};
+use gleanfs_gc::train::{
+    Mlp, ShuffledRows, TrainOptions, collect, evaluation_scenes, shuffled_labels, train_placement,
+};
 use gleanfs_gc::{features, sim, victim};
 
 const SEED: u64 = 1;
@@ -37,7 +39,7 @@ fn judge(mlp: &Mlp, options: &TrainOptions) {
     let fixed =
         |name: &'static str| -> MakePlacement<'_> { Box::new(move || placement::by_name(name).expect("known")) };
     let learned = |mlp: Mlp| -> MakePlacement<'_> { Box::new(move || Box::new(Learned::new(mlp.clone()))) };
-    let copy = |kind| learned(control(kind, mlp, &samples, &options.fit, 5));
+    let shuffled = || -> Box<dyn Placement> { Box::new(Learned::new(ShuffledRows::new(mlp.clone(), 5))) };
     let rows: Vec<(&str, MakePlacement<'_>, &str)> = vec![
         ("none + greedy", fixed("none"), "greedy"),
         ("none + cost-age", fixed("none"), "cost-age"),
@@ -46,9 +48,9 @@ fn judge(mlp: &Mlp, options: &TrainOptions) {
         ("ewma + cost-age", fixed("ewma"), "cost-age"),
         ("model + cost-age", learned(mlp.clone()), "cost-age"),
         ("model + greedy", learned(mlp.clone()), "greedy"),
-        ("constant + cost-age", copy(Control::Constant), "cost-age"),
-        ("shuffled labels + cost-age", copy(Control::ShuffledLabels), "cost-age"),
-        ("shuffled rows + cost-age", copy(Control::ShuffledRows), "cost-age"),
+        ("constant + cost-age", learned(mlp.constant()), "cost-age"),
+        ("shuffled labels + cost-age", learned(shuffled_labels(&samples, &options.fit, 5)), "cost-age"),
+        ("shuffled rows + cost-age", Box::new(shuffled), "cost-age"),
     ];
     let scenes = evaluation_scenes(65_536);
     print!("| policies |");

@@ -18,7 +18,7 @@ impl Rng {
 
     /// Uniform below `n`; 0 if `n` is 0.
     pub fn below(&mut self, n: u32) -> u32 {
-        ((self.next_u64() >> 32) * u64::from(n) >> 32) as u32
+        (((self.next_u64() >> 32) * u64::from(n)) >> 32) as u32
     }
 
     /// Uniform in `[0, 1)`.

@@ -91,17 +91,6 @@ impl Mlp {
         mlp.layers.iter_mut().for_each(|l| l.weights.fill(0.0));
         mlp
     }
-
-    /// The same weights with the rows of every matrix in another order.
-    pub fn with_shuffled_rows(&self, rng: &mut Rng) -> Self {
-        let mut mlp = self.clone();
-        for layer in &mut mlp.layers {
-            let mut rows: Vec<Vec<f32>> = layer.weights.chunks_exact(layer.outputs).map(<[f32]>::to_vec).collect();
-            rng.shuffle(&mut rows);
-            layer.weights = rows.concat();
-        }
-        mlp
-    }
 }
 
 impl LifetimeModel for Mlp {
@@ -127,6 +116,5 @@ mod tests {
         folded.shift(1.5);
         assert!((mlp.predict(&normal) + 1.5 - folded.predict(&row)).abs() < 1e-4);
         assert_eq!(mlp.constant().predict(&row), 0.0);
-        assert_ne!(mlp.with_shuffled_rows(&mut rng).predict(&row), mlp.predict(&row));
     }
 }

@@ -4,12 +4,14 @@
 //! to the logarithm of the residual lifetime, and writes it as ONNX. Two rounds: the second records under the placement
 //! that the first one learned, because what the cleaner meets depends on where it put things.
 
+mod control;
 mod fit;
 mod mlp;
 mod onnx;
 mod protobuf;
 mod suite;
 
+pub use control::{ShuffledRows, constant_onnx, shuffled_labels, shuffled_rows_onnx};
 pub use fit::{FitOptions, fit};
 pub use mlp::Mlp;
 pub use onnx::{ModelError, ModelInfo, ModelKind};
@@ -17,7 +19,7 @@ pub use suite::{Scene, evaluation_scenes, training_scenes};
 
 use crate::features::{CONTRACT, PLACEMENT};
 use crate::placement::{Ewma, Learned, Placement};
-use crate::sim::{Recorder, Sample, Simulator, rng::Rng};
+use crate::sim::{Recorder, Sample, Simulator};
 use crate::victim::CostAge;
 
 /// How much to record and to fit.
@@ -41,7 +43,7 @@ impl TrainOptions {
 /// Trains a placement model and answers it as ONNX.
 pub fn train_placement(options: &TrainOptions, name: &str) -> Vec<u8> {
     let mlp = train_mlp(options);
-    onnx::encode(&mlp, &ModelInfo::placement(name))
+    mlp.to_onnx(&ModelInfo::placement(name))
 }
 
 /// The same, as a network.
@@ -77,32 +79,6 @@ fn record(scene: &Scene, placement: &mut dyn Placement, samples: usize, seed: u6
     recorder.finish(sim.now(), sim.live_blocks())
 }
 
-/// Copies of a model that know nothing, for control experiments: what such a one gains, no model has earned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Control {
-    /// Answers the same for every row.
-    Constant,
-    /// Fitted to labels dealt to the wrong rows.
-    ShuffledLabels,
-    /// The same numbers in every weight matrix, its rows in another order.
-    ShuffledRows,
-}
-
-/// Makes a control of a network; `samples` are needed for [`Control::ShuffledLabels`] alone.
-pub fn control(kind: Control, mlp: &Mlp, samples: &[Sample], options: &FitOptions, seed: u64) -> Mlp {
-    let mut rng = Rng::new(seed);
-    match kind {
-        Control::Constant => mlp.constant(),
-        Control::ShuffledRows => mlp.with_shuffled_rows(&mut rng),
-        Control::ShuffledLabels => {
-            let mut labels: Vec<f32> = samples.iter().map(|s| s.label).collect();
-            rng.shuffle(&mut labels);
-            let dealt: Vec<Sample> = samples.iter().zip(labels).map(|(s, label)| Sample { label, ..*s }).collect();
-            fit(&dealt, options, seed)
-        }
-    }
-}
-
 /// All features of placement, which is what the trainer uses.
 fn all_placement_features() -> Vec<String> {
     debug_assert_eq!(CONTRACT.placement.features, &PLACEMENT);
@@ -113,5 +89,55 @@ impl ModelInfo {
     /// A placement model that takes all features in their order.
     pub fn placement(name: &str) -> Self {
         Self { kind: ModelKind::Placement, features: all_placement_features(), name: name.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{placement, sim, victim};
+
+    const BLOCKS: u32 = 8192;
+
+    fn wa(scene: &Scene, placement: &mut dyn Placement, selection: &str) -> f64 {
+        let mut selection = victim::by_name(selection).expect("a known name");
+        let n = u64::from(scene.blocks);
+        sim::run(scene.geometry, scene.load(90_001).as_mut(), placement, selection.as_mut(), 10 * n, 5 * n).wa()
+    }
+
+    fn shipped() -> Mlp {
+        let bytes = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/first.onnx"));
+        Mlp::from_onnx(bytes).expect("the shipped model is one of ours").0
+    }
+
+    #[test]
+    fn the_shipped_model_beats_greedy_and_its_controls_lose_the_gain() {
+        let scenes = evaluation_scenes(BLOCKS);
+        for name in ["zipf 0.99", "hot/cold 90/10", "files"] {
+            let scene = scenes.iter().find(|s| s.name == name).expect("a known scene");
+            let none = &mut placement::NoSeparation;
+            let (greedy, cost_age) = (wa(scene, none, "greedy"), wa(scene, none, "cost-age"));
+            let model = wa(scene, &mut Learned::new(shipped()), "cost-age");
+            let shuffled = wa(scene, &mut Learned::new(ShuffledRows::new(shipped(), 1)), "cost-age");
+            let constant = wa(scene, &mut Learned::new(shipped().constant()), "cost-age");
+            assert!(model - 1.0 < 0.6 * (greedy - 1.0), "{name}: {model} for {greedy}");
+            let kept = (cost_age - shuffled) / (cost_age - model);
+            assert!(kept < 0.4, "{name}: shuffled rows keep {kept} of the gain ({shuffled})");
+            assert_eq!(constant, cost_age, "{name}: a constant separates nothing");
+        }
+    }
+
+    #[test]
+    fn a_short_training_repeats_itself_and_already_helps() {
+        let fit = FitOptions { epochs: 4, ..FitOptions::default() };
+        let options = TrainOptions { seed: 3, blocks: 2048, samples: 600, fit };
+        let bytes = train_placement(&options, "short");
+        assert_eq!(bytes, train_placement(&options, "short"));
+        let (mlp, info) = Mlp::from_onnx(&bytes).expect("what the trainer writes can be read");
+        assert_eq!(info, ModelInfo::placement("short"));
+        let scene = &evaluation_scenes(BLOCKS)[1];
+        let (model, none) =
+            (wa(scene, &mut Learned::new(mlp), "cost-age"), wa(scene, &mut placement::NoSeparation, "greedy"));
+        assert!(model < 0.8 * none, "{model} for {none}");
     }
 }

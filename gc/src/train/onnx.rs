@@ -42,7 +42,16 @@ pub enum ModelError {
     Unsupported(&'static str),
 }
 
+/// Which row of a batch gets which answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowOrder {
+    Kept,
+    /// The first row gets the last one's answer and so on: for control experiments.
+    Reversed,
+}
+
 const FLOAT: u64 = 1;
+const INT64: u64 = 7;
 const IR_VERSION: u64 = 8;
 const OPSET: u64 = 17;
 
@@ -53,7 +62,7 @@ impl Mlp {
     /// If there are not as many features as inputs.
     pub fn to_onnx(&self, info: &ModelInfo) -> Vec<u8> {
         assert_eq!(info.features.len(), self.inputs(), "one feature per input");
-        encode(self, info)
+        encode(self, info, RowOrder::Kept)
     }
 
     /// Reads a model of the shape that [`Mlp::to_onnx`] writes.
@@ -69,12 +78,12 @@ impl Mlp {
     }
 }
 
-pub(super) fn encode(mlp: &Mlp, info: &ModelInfo) -> Vec<u8> {
+pub(super) fn encode(mlp: &Mlp, info: &ModelInfo, rows: RowOrder) -> Vec<u8> {
     let property = |key: &str, value: &str| Message::default().text(1, key).text(2, value);
     Message::default()
         .int(1, IR_VERSION)
         .text(2, "gleanfs")
-        .message(7, graph(mlp, info))
+        .message(7, graph(mlp, info, rows))
         .message(8, Message::default().text(1, "").int(2, OPSET))
         .message(14, property("gleanfs.kind", info.kind.as_str()))
         .message(14, property("gleanfs.features", &info.features.join(",")))
@@ -83,16 +92,18 @@ pub(super) fn encode(mlp: &Mlp, info: &ModelInfo) -> Vec<u8> {
         .0
 }
 
-fn graph(mlp: &Mlp, info: &ModelInfo) -> Message {
+fn graph(mlp: &Mlp, info: &ModelInfo, rows: RowOrder) -> Message {
     let mut graph = Message::default();
     let mut value = "x".to_owned();
     for n in 0..mlp.layers.len() {
         let last = n + 1 == mlp.layers.len();
-        let sum = if last { "y".to_owned() } else { format!("s{n}") };
+        let sum = if last && rows == RowOrder::Kept { "y".to_owned() } else { format!("s{n}") };
         graph = graph.message(1, node("Gemm", &[&value, &format!("w{n}"), &format!("b{n}")], &sum));
         if !last {
             value = format!("h{n}");
             graph = graph.message(1, node("Relu", &[&sum], &value));
+        } else if rows == RowOrder::Reversed {
+            graph = graph.message(1, node("Slice", &[&sum, "starts", "ends", "axes", "steps"], "y"));
         }
     }
     graph = graph.text(2, &info.name);
@@ -100,6 +111,11 @@ fn graph(mlp: &Mlp, info: &ModelInfo) -> Message {
         graph = graph
             .message(5, tensor(&format!("w{n}"), &[layer.inputs, layer.outputs], &layer.weights))
             .message(5, tensor(&format!("b{n}"), &[layer.outputs], &layer.bias));
+    }
+    if rows == RowOrder::Reversed {
+        for (name, value) in [("starts", -1), ("ends", i64::MIN), ("axes", 0), ("steps", -1)] {
+            graph = graph.message(5, scalar(name, value));
+        }
     }
     graph.message(11, matrix("x", mlp.inputs())).message(12, matrix("y", 1))
 }
@@ -113,6 +129,11 @@ fn tensor(name: &str, dims: &[usize], values: &[f32]) -> Message {
     let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     let tensor = dims.iter().fold(Message::default(), |m, &d| m.int(1, d as u64));
     tensor.int(2, FLOAT).text(8, name).bytes(9, &raw)
+}
+
+/// A vector of one integer.
+fn scalar(name: &str, value: i64) -> Message {
+    Message::default().int(1, 1).int(2, INT64).text(8, name).bytes(9, &value.to_le_bytes())
 }
 
 /// A float matrix of any number of rows.
@@ -241,7 +262,7 @@ mod tests {
             bad[at] ^= 0x55;
             let _ = Mlp::from_onnx(&bad);
         }
-        let wide = encode(&mlp, &info(&["utilization"]));
+        let wide = encode(&mlp, &info(&["utilization"]), RowOrder::Kept);
         assert!(matches!(Mlp::from_onnx(&wide), Err(ModelError::Unsupported(_))));
     }
 }

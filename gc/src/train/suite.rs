@@ -18,8 +18,9 @@ enum Source {
     Files,
 }
 
-/// Blocks in a segment, log heads, and share of the device in use.
-const SEGMENT_BLOCKS: u32 = 128;
+/// Segments that a volume's data fill: volumes of all sizes have the same shape, so a small one stands for a large one.
+const SEGMENTS: u32 = 512;
+/// Log heads, and share of the device in use.
 const HEADS: u8 = 6;
 const UTILIZATION: f64 = 0.87;
 
@@ -27,7 +28,7 @@ impl Scene {
     fn new(name: &str, blocks: u32, source: Source) -> Self {
         // A volume of files is about four fifths full itself.
         let live = if matches!(source, Source::Files) { blocks / 5 * 4 } else { blocks };
-        let geometry = Geometry::full(live, SEGMENT_BLOCKS, UTILIZATION, HEADS);
+        let geometry = Geometry::full(live, (blocks / SEGMENTS).max(1), UTILIZATION, HEADS);
         Self { name: name.to_owned(), blocks, geometry, source }
     }
 
