@@ -66,6 +66,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_constant_answers_alike() {
+        let mlp = Mlp::random(&[PlacementRow::default().len(), 4, 1], &mut Rng::new(1));
+        let constant =
+            Mlp::from_onnx(&constant_onnx(&mlp, &ModelInfo::placement("c"))).map(|(m, _)| m).expect("a plain chain");
+        assert_eq!(constant.predict(&[1.0; 15]), constant.predict(&[-3.0; 15]));
+        assert_ne!(mlp.predict(&[1.0; 15]), mlp.predict(&[-3.0; 15]));
+    }
+
+    #[test]
     fn shuffled_answers_are_the_models_own_but_not_the_rows() {
         let mlp = Mlp::random(&[PlacementRow::default().len(), 4, 1], &mut Rng::new(1));
         let mut shuffled = ShuffledRows::new(mlp.clone(), 2);
