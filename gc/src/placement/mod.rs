@@ -18,7 +18,7 @@ pub use user_cleaner::UserCleaner;
 
 use crate::segment::SegmentFacts;
 
-/// A run of blocks that a user is writing.
+/// A run of blocks that a user is writing, placed as a whole; the past that is given is the first block's.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WriteFacts {
     pub ino: u64,

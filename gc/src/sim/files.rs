@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use super::load::{BlockWrite, Load, Op};
 use super::rng::{Alias, Rng};
 
+/// Longest write request.
+const REQUEST_BLOCKS: u32 = 128;
 /// Blocks of a log when it is rotated, and logs kept.
 const LOG_BLOCKS: u32 = 256;
 const LOGS_KEPT: usize = 4;
@@ -69,13 +71,15 @@ impl Files {
 
     fn extend(&mut self, file: &mut File, blocks: u32) {
         let old = file.blocks.len() as u64;
+        let blocks = blocks.min(self.free.len() as u32);
         for i in 0..blocks {
             let Some(block) = self.free.pop() else { return };
             self.queue.push_back(Op::Write(BlockWrite {
                 block,
                 ino: file.ino,
                 file_block: old + u64::from(i),
-                request_blocks: blocks.min(128),
+                request_blocks: REQUEST_BLOCKS.min(blocks - i / REQUEST_BLOCKS * REQUEST_BLOCKS),
+                request_at: i % REQUEST_BLOCKS,
                 append: true,
                 file_blocks: old,
             }));
@@ -94,6 +98,7 @@ impl Files {
             ino,
             file_block: at as u64,
             request_blocks: 1,
+            request_at: 0,
             append: false,
             file_blocks: file_blocks as u64,
         }));

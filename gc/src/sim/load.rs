@@ -18,8 +18,9 @@ pub struct BlockWrite {
     pub block: u32,
     pub ino: u64,
     pub file_block: u64,
-    /// Length of the write request that it belongs to.
+    /// Length of the write request that it belongs to, and its place in it. Blocks of a request come one after the other.
     pub request_blocks: u32,
+    pub request_at: u32,
     pub append: bool,
     /// Size of the file before.
     pub file_blocks: u64,
@@ -133,11 +134,13 @@ impl Load for Overwrites {
         let filling = self.filled < self.blocks;
         let block = if filling { self.filled } else { self.draw() };
         self.filled += u32::from(filling);
+        let request_at = if filling { block % FILL_BLOCKS } else { 0 };
         Op::Write(BlockWrite {
             block,
             ino: INO,
             file_block: u64::from(block),
-            request_blocks: if filling { FILL_BLOCKS } else { 1 },
+            request_blocks: if filling { FILL_BLOCKS.min(self.blocks - (block - request_at)) } else { 1 },
+            request_at,
             append: filling,
             file_blocks: if filling { u64::from(block) } else { u64::from(self.blocks) },
         })

@@ -35,6 +35,8 @@ pub struct Recorder {
     /// First watch of each block.
     first: Vec<u32>,
     recording: bool,
+    /// The row of the request under way.
+    request: PlacementRow,
 }
 
 impl Recorder {
@@ -48,6 +50,7 @@ impl Recorder {
             watches: Vec::new(),
             first: vec![NONE; blocks as usize],
             recording: true,
+            request: PlacementRow::default(),
         }
     }
 
@@ -56,9 +59,13 @@ impl Recorder {
         self.recording = on;
     }
 
-    pub(super) fn user_write(&mut self, block: u32, w: &WriteFacts) {
-        let row = self.history.user_row(w);
-        self.watch(block, row, w.now);
+    /// A request; its blocks follow.
+    pub(super) fn user_write(&mut self, w: &WriteFacts) {
+        self.request = self.history.user_row(w);
+    }
+
+    pub(super) fn user_block(&mut self, block: u32, now: u64) {
+        self.watch(block, self.request, now);
     }
 
     pub(super) fn cleaning_write(&mut self, block: u32, m: &MoveFacts) {
@@ -106,12 +113,15 @@ mod tests {
     fn labels_are_residual_lifetimes_and_survivors_count_double() {
         let mut r = Recorder::new(4, 1.0, 10, 1);
         let w = |now| WriteFacts { now, live_blocks: 1024, ..Default::default() };
-        r.user_write(0, &w(0));
-        r.user_write(1, &w(0));
+        r.user_write(&w(0));
+        r.user_block(0, 0);
+        r.user_write(&w(0));
+        r.user_block(1, 0);
         r.cleaning_write(0, &MoveFacts { now: 512, live_blocks: 1024, ..Default::default() });
         r.died(0, 1024, 1024);
         r.set_recording(false);
-        r.user_write(0, &w(1024));
+        r.user_write(&w(1024));
+        r.user_block(0, 1024);
         let labels: Vec<f32> = r.finish(2048, 1024).iter().map(|s| s.label).collect();
         assert_eq!(labels, [0.0, 2.0, -1.0]);
     }

@@ -95,6 +95,8 @@ pub struct Simulator {
     live: Vec<u32>,
     heads: Vec<Option<Open>>,
     free: Vec<u32>,
+    /// Class of the write request under way.
+    request_class: u8,
     live_blocks: u64,
     stored_blocks: u64,
     done: Outcome,
@@ -113,6 +115,7 @@ impl Simulator {
             live: vec![0; segments as usize],
             heads: vec![None; usize::from(heads)],
             free: (0..segments).rev().collect(),
+            request_class: 0,
             live_blocks: 0,
             stored_blocks: 0,
             done: Outcome::default(),
@@ -162,32 +165,41 @@ impl Simulator {
         }
     }
 
-    fn write(&mut self, w: &BlockWrite, placement: &mut dyn Placement, recorder: Option<&mut Recorder>) {
+    /// A request is placed as a whole, as the filesystem does: its first block speaks for all.
+    fn write(&mut self, w: &BlockWrite, placement: &mut dyn Placement, mut recorder: Option<&mut Recorder>) {
         let now = self.now();
         let slot = w.block as usize;
         let old = Some(self.blocks[slot]).filter(|_| self.place[slot] != NONE);
-        let facts = WriteFacts {
-            ino: w.ino,
-            first_block: w.file_block,
-            blocks: w.request_blocks,
-            append: w.append,
-            file_size_bytes: w.file_blocks * 4096,
-            now,
-            previous: old.map(|b| b.birth),
-            previous_interval_log2: old.map_or(0, |b| b.interval_log2),
-            live_blocks: self.live_blocks.max(1),
-        };
-        if let Some(r) = recorder {
+        let previous = old.map(|b| b.birth);
+        if let Some(r) = recorder.as_deref_mut() {
             r.died(w.block, now, self.live_blocks);
-            r.user_write(w.block, &facts);
         }
-        let class = placement.user_write(&facts);
+        if w.request_at == 0 {
+            let facts = WriteFacts {
+                ino: w.ino,
+                first_block: w.file_block,
+                blocks: w.request_blocks,
+                append: w.append,
+                file_size_bytes: w.file_blocks * 4096,
+                now,
+                previous,
+                previous_interval_log2: old.map_or(0, |b| b.interval_log2),
+                live_blocks: self.live_blocks.max(1),
+            };
+            self.request_class = placement.user_write(&facts);
+            if let Some(r) = recorder.as_deref_mut() {
+                r.user_write(&facts);
+            }
+        }
+        if let Some(r) = recorder {
+            r.user_block(w.block, now);
+        }
         self.kill(w.block);
-        let interval_log2 = interval_log2(facts.previous, now);
+        let interval_log2 = interval_log2(previous, now);
         self.blocks[slot] = Block { ino: w.ino, file_block: w.file_block, birth: now, interval_log2 };
         self.done.user += 1;
         self.live_blocks += 1;
-        self.append(w.block, class, placement.classes());
+        self.append(w.block, self.request_class, placement.classes());
     }
 
     /// Makes a block of the volume unused.
