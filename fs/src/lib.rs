@@ -3,6 +3,8 @@
 //! Imports point one way: `fuse -> namespace -> meta -> log -> device`; `format` is pure bytes and may be
 //! imported by any of them; the cleaner sits beside `namespace`, above `meta` and `log`.
 
+pub mod cli;
+pub mod control;
 pub mod device;
 pub mod error;
 pub mod format;
