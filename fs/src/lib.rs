@@ -4,6 +4,8 @@
 //! imported by any of them; the cleaner sits beside `namespace`, above `meta` and `log`.
 
 pub mod cleaner;
+pub mod cli;
+pub mod control;
 pub mod device;
 pub mod error;
 pub mod format;
