@@ -6,6 +6,7 @@
 pub mod device;
 pub mod error;
 pub mod format;
+pub mod fuse;
 pub mod meta;
 pub mod namespace;
 pub mod types;
