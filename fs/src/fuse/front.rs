@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use super::aside::Aside;
 use super::control::Control;
-use super::kernel::KernelLine;
 use super::options::MountOptions;
 use super::tracking::{Unlinked, Writers};
 use crate::error::{Error, Result};
@@ -27,7 +26,6 @@ pub(super) struct Front {
     pub(super) control: Arc<dyn Control>,
     pub(super) options: MountOptions,
     pub(super) aside: Aside,
-    pub(super) line: Arc<KernelLine>,
     pub(super) unlinked: Arc<Unlinked>,
     pub(super) writers: Writers,
 }
@@ -68,7 +66,16 @@ impl Front {
     pub(super) fn setattr(&self, ino: Ino, change: &AttrChange) -> Result<Attr> {
         // The kernel has taken setgid off already where the caller is not in the file's group; it knows all groups of the caller.
         let kernel = Caller::default();
-        self.ns.setattr(&kernel, ino, change)
+        if *change != AttrChange::default() {
+            return self.ns.setattr(&kernel, ino, change);
+        }
+        // A change of nothing is how the kernel asks to drop setuid and setgid (its `fuse_setattr` takes all else off).
+        let attr = self.ns.getattr(ino)?;
+        let kept = without_privileges(attr.mode);
+        if kept == attr.mode {
+            return Ok(attr);
+        }
+        self.ns.setattr(&kernel, ino, &AttrChange { mode: Some(kept & 0o7777), ..AttrChange::default() })
     }
 
     pub(super) fn create(&self, who: &Caller, at: Place<'_>, new: &NewInode<'_>) -> Result<Attr> {
@@ -208,7 +215,12 @@ impl Front {
         if privileged || !names.windows(8).any(|w| w == b"trusted.") {
             return Ok(names);
         }
-        Ok(names.split_inclusive(|b| *b == 0).filter(|name| !name.starts_with(b"trusted.")).flatten().copied().collect())
+        Ok(names
+            .split_inclusive(|b| *b == 0)
+            .filter(|name| !name.starts_with(b"trusted."))
+            .flatten()
+            .copied()
+            .collect())
     }
 
     /// Names under `dir` changed: with `dirsync` they become durable now.
@@ -220,4 +232,28 @@ impl Front {
 /// Whether `flags` of open(2) let a caller write.
 fn writes(flags: i32) -> bool {
     flags & libc::O_ACCMODE != libc::O_RDONLY
+}
+
+/// `mode` without setuid, and without setgid where that gives the group's rights to who executes.
+fn without_privileges(mode: u32) -> u32 {
+    let setgid = if mode & libc::S_IXGRP != 0 { libc::S_ISGID } else { 0 };
+    mode & !(libc::S_ISUID | setgid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setgid_without_group_execution_is_no_privilege() {
+        assert_eq!(without_privileges(0o106777), 0o100777);
+        assert_eq!(without_privileges(0o106767), 0o102767);
+        assert_eq!(without_privileges(0o100644), 0o100644);
+    }
+
+    #[test]
+    fn only_handles_that_can_write_count_as_writers() {
+        assert!(!writes(libc::O_RDONLY | libc::O_APPEND));
+        assert!(writes(libc::O_WRONLY) && writes(libc::O_RDWR | libc::O_DIRECT));
+    }
 }

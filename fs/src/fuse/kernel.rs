@@ -36,11 +36,6 @@ impl KernelLine {
         self.inval_inode(ino, 0)
     }
 
-    /// Makes the kernel ask for the inode's attributes when it needs them next.
-    pub(super) fn forget_attr(&self, ino: Ino) -> io::Result<()> {
-        self.inval_inode(ino, -1)
-    }
-
     fn inval_inode(&self, ino: Ino, offset: i64) -> io::Result<()> {
         let Some(device) = self.device.get() else { return Ok(()) };
         rustix::io::write(device, &note(ino, offset))?;

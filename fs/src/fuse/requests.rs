@@ -28,10 +28,13 @@ const FILE_FLAGS: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FO
 const DIR_FLAGS: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_CACHE_DIR);
 
 /// What we ask of the kernel. Locks are not among it, so that it keeps them itself.
+///
+/// With HANDLE_KILLPRIV_V2 it asks once per file for `security.capability`, and not before each write(2) as it does otherwise. Of its
+/// wishes to drop setuid `fuser` shows only those that come with a write or alone; with chown and truncate the namespace drops it unasked.
 const CAPABILITIES: InitFlags = InitFlags::FUSE_ASYNC_DIO
     .union(InitFlags::FUSE_PARALLEL_DIROPS)
     .union(InitFlags::FUSE_ATOMIC_O_TRUNC)
-    .union(InitFlags::FUSE_HANDLE_KILLPRIV)
+    .union(InitFlags::FUSE_HANDLE_KILLPRIV_V2)
     .union(InitFlags::FUSE_DO_READDIRPLUS)
     .union(InitFlags::FUSE_READDIRPLUS_AUTO)
     .union(InitFlags::FUSE_CACHE_SYMLINKS)
@@ -91,7 +94,9 @@ impl Filesystem for Front {
         let offered = config.capabilities();
         config.add_capabilities(wanted & offered).map_err(|_| io::Error::from(io::ErrorKind::Unsupported))?;
         config.set_max_write(WRITE_BYTES_MAX).map_err(|_| io::Error::from(io::ErrorKind::Unsupported))?;
-        config.set_max_background(self.options.background_max).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        config
+            .set_max_background(self.options.background_max)
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         Ok(())
     }
 
@@ -149,16 +154,7 @@ impl Filesystem for Front {
         answer!(reply, target, target => reply.data(&target));
     }
 
-    fn mknod(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
-        rdev: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
         let kind = match mode & libc::S_IFMT {
             0 | libc::S_IFREG => NewKind::File,
             type_bits => NewKind::Special { mode: type_bits, rdev },
@@ -294,7 +290,14 @@ impl Filesystem for Front {
         answer!(reply, listed, () => reply.ok());
     }
 
-    fn readdirplus(&self, _req: &Request, nodeid: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        nodeid: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
         let listed = self.ns.readdir(ino(nodeid), offset, true, &mut |entry| {
             let name = OsStr::from_bytes(entry.name);
             let (attr, generation) = match &entry.attr {

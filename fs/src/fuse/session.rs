@@ -52,7 +52,6 @@ pub fn serve(
         control,
         options: options.clone(),
         aside,
-        line: line.clone(),
         unlinked: Arc::new(Unlinked::default()),
         writers: Writers::default(),
     };
@@ -68,7 +67,8 @@ pub fn serve(
 fn connect(front: Front, mountpoint: &Path, spec: &str, options: &MountOptions) -> Result<Session<Front>> {
     let config = session_config(spec, options);
     if !rustix::process::geteuid().is_root() {
-        return Session::new(front, mountpoint, &config).with_context(|| format!("cannot mount on {}", mountpoint.display()));
+        return Session::new(front, mountpoint, &config)
+            .with_context(|| format!("cannot mount on {}", mountpoint.display()));
     }
     let device = mount_as_root(mountpoint, spec, options)?;
     let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };

@@ -61,7 +61,10 @@ impl Unmounter {
                 }
             }
         }
-        bail!("{} is busy: some program has a file open or its working directory there", self.mount.mountpoint.display())
+        bail!(
+            "{} is busy: some program has a file open or its working directory there",
+            self.mount.mountpoint.display()
+        )
     }
 
     /// Unmounts; if the mount stays busy it vanishes from the tree now and ends with its last user.
