@@ -10,6 +10,7 @@ pub mod device;
 pub mod error;
 pub mod format;
 pub mod log;
+pub mod fuse;
 pub mod meta;
 pub mod namespace;
 pub mod trial;
