@@ -6,11 +6,12 @@
 pub mod cleaner;
 pub mod cli;
 pub mod control;
+pub mod daemon;
 pub mod device;
 pub mod error;
 pub mod format;
-pub mod log;
 pub mod fuse;
+pub mod log;
 pub mod meta;
 pub mod namespace;
 pub mod trial;
