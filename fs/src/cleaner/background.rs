@@ -84,11 +84,14 @@ impl Cleaner {
         Ok(())
     }
 
-    /// Whether room is short and a checkpoint would make some.
+    /// Whether room is short and a checkpoint would make some: a batch of it, since each checkpoint writes every dirty node; anything
+    /// at all when writers are about to wait.
     fn checkpoint_frees(&self) -> bool {
         let inner = self.volume.log().lock();
-        let short = (inner.heads.available() as u32) < self.marks.checkpoint;
-        short && inner.segments.prefree_count() + inner.segments.unlisted_free() > 0
+        let available = inner.heads.available() as u32;
+        let segments = &inner.segments;
+        let gain = (segments.prefree_count() + segments.unlisted_free() + segments.aside_count()) as u32;
+        (available < self.marks.checkpoint && gain >= self.marks.batch()) || (available <= self.marks.low && gain > 0)
     }
 
     fn run_checkpoints(&self, every: Duration) {
