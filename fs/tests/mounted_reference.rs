@@ -142,6 +142,25 @@ fn a_busy_mount_says_so_and_is_detached_on_demand() {
 }
 
 #[test]
+fn an_aborted_connection_ends_the_session_and_leaves_no_dead_mount() {
+    let mut fs = mounted!();
+    let minor = libc::minor(fs::metadata(fs.dir.path()).unwrap().dev());
+    let control = tempfile::tempdir().unwrap();
+    let path = c_path(control.path());
+    // SAFETY: NUL-terminated strings, and no data.
+    let mounted = unsafe { libc::mount(c"none".as_ptr(), path.as_ptr(), c"fusectl".as_ptr(), 0, std::ptr::null()) };
+    checked(mounted).unwrap();
+    let aborted = fs::write(control.path().join(minor.to_string()).join("abort"), "1");
+    // SAFETY: a NUL-terminated string.
+    checked(unsafe { libc::umount(path.as_ptr()) }).unwrap();
+    aborted.unwrap();
+    let session = fs.session.take().unwrap();
+    let unmounter = session.unmounter();
+    session.wait().unwrap();
+    assert!(!unmounter.is_mounted().unwrap());
+}
+
+#[test]
 fn names_come_and_go() {
     let fs = mounted!();
     assert_eq!(errno(fs::metadata(fs.path("a"))), libc::ENOENT);
