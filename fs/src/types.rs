@@ -71,6 +71,11 @@ impl Ino {
     pub const FIRST_USER: Self = Self(16);
 }
 
+impl NodeId {
+    /// The root of the key tree, for ever.
+    pub const ROOT: Self = Self(1);
+}
+
 impl Lsn {
     /// The number that follows.
     pub fn next(self) -> Self {

@@ -3,3 +3,14 @@
 //! This crate sees plain-data snapshots of segments and writes and answers with choices. It knows
 //! nothing of devices, trees or FUSE, so the same code runs in the mounted filesystem, in the
 //! simulator and in unit tests.
+
+pub mod features;
+pub mod index;
+pub mod placement;
+
+pub mod segment;
+pub mod sim;
+pub mod train;
+pub mod victim;
+pub mod advisor;
+pub mod runtime;

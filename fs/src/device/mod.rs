@@ -2,9 +2,30 @@
 //!
 //! The lowest layer: knows bytes, zones and durability, nothing of segments' contents. All users go
 //! through [`Device`]; a conventional device reports sequential zones of the segment size that do not
-//! mind being rewritten.
+//! mind being rewritten. [`open`] tells the kinds of backing store apart; [`memory`] is the one for tests.
+
+pub mod blkzoned;
+pub mod block;
+pub mod counters;
+pub mod file;
+pub mod geometry;
+pub mod lock;
+pub mod memory;
+pub mod open;
+pub mod rules;
+pub mod zoned;
+
+mod direct;
+mod ioctl;
+
+pub mod aligned;
 
 use crate::types::BlockAddr;
+
+pub use aligned::AlignedBuf;
+pub use memory::MemoryDevice;
+pub use open::{DeviceKind, OpenMode, OpenedDevice};
+pub use rules::{ZoneFault, ZonedSpec};
 
 /// What the device says of one zone (Linux: `struct blk_zone`, `include/uapi/linux/blkzoned.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +40,7 @@ pub struct Zone {
     /// zones, and every zone of a conventional device).
     pub write_pointer: Option<u32>,
     pub kind: ZoneKind,
+    /// Always `Open` for a conventional zone, unless it is read-only or offline; such a zone takes no slot.
     pub condition: ZoneCondition,
 }
 
@@ -78,6 +100,13 @@ pub struct DeviceError {
     pub source: std::io::Error,
 }
 
+impl DeviceError {
+    /// The error of `op` on `blocks` blocks from `addr` on.
+    pub fn new(op: &'static str, addr: BlockAddr, blocks: u64, source: std::io::Error) -> Self {
+        Self { op, addr, blocks, source }
+    }
+}
+
 /// Result of a device operation.
 pub type Result<T> = std::result::Result<T, DeviceError>;
 
@@ -107,7 +136,8 @@ pub trait Device: Send + Sync {
     /// Marks a zone full; gives its open and active slot back. No effect on a conventional device.
     fn finish(&self, zone: u32) -> Result<()>;
 
-    /// Empties a zone: pointer to its start, contents discarded (punched out of an image file).
+    /// Empties a zone: pointer to its start, contents discarded (punched out of an image file). Like a write it is durable
+    /// only after a flush; a conventional block device may still show old contents afterwards.
     fn reset(&self, zone: u32) -> Result<()>;
 
     fn traffic(&self) -> Traffic;

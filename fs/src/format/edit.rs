@@ -4,10 +4,12 @@
 //! edits with the same code, so the state after a crash is the state that was. Edits say what the result is, not
 //! how the operation came to it; applying them needs no judgement and cannot fail.
 
+use smallvec::SmallVec;
+
 use super::DecodeError;
 use super::bytes::{Encode, Reader};
 use super::key::{Key, Kind};
-use super::value::{Extent, Time, Value};
+use super::value::{EXTENT_BLOCKS_MAX, Extent, ExtentKind, Time, Value};
 use crate::types::{BlockAddr, Ino};
 
 /// One change of the key tree.
@@ -23,8 +25,8 @@ pub enum Edit {
     /// Makes `blocks` file blocks from `first` on a hole.
     Unmap { ino: Ino, first: u64, blocks: u64 },
     /// Moves blocks that the cleaner copied: file block `first + i` from `old + i` to `new + i`, for each `i` whose
-    /// mapping still names `old + i` (I4).
-    Move { ino: Ino, first: u64, blocks: u32, old: BlockAddr, new: BlockAddr },
+    /// mapping still names `old + i` (I4). One checksum per block, so that a torn copy is found.
+    Move { ino: Ino, first: u64, old: BlockAddr, new: BlockAddr, crcs: SmallVec<[u32; 4]> },
     /// The cleaner could not read these blocks: wherever `first + i` still names `old + i`, it becomes a lost block (I4).
     Lose { ino: Ino, first: u64, blocks: u32, old: BlockAddr },
     /// What a data write changes in its inode, far smaller than the inode: `size` if the file grew, and both times.
@@ -55,13 +57,16 @@ impl Edit {
                 out.put_varint(*first);
                 out.put_varint(*blocks);
             }
-            Self::Move { ino, first, blocks, old, new } => {
+            Self::Move { ino, first, old, new, crcs } => {
                 out.put_u8(5);
                 out.put_varint(ino.0);
                 out.put_varint(*first);
-                out.put_varint(u64::from(*blocks));
                 out.put_varint(old.0);
                 out.put_varint(new.0);
+                out.put_varint(crcs.len() as u64);
+                for crc in crcs {
+                    out.put_u32(*crc);
+                }
             }
             Self::Lose { ino, first, blocks, old } => {
                 out.put_u8(6);
@@ -91,13 +96,16 @@ impl Edit {
             2 => Self::Delete { key: Key::decode(r)? },
             3 => Self::Map { ino: Ino(r.varint()?), first: r.varint()?, extent: Extent::decode(r)? },
             4 => Self::Unmap { ino: Ino(r.varint()?), first: r.varint()?, blocks: r.varint()? },
-            5 => Self::Move {
-                ino: Ino(r.varint()?),
-                first: r.varint()?,
-                blocks: r.varint_u32()?,
-                old: BlockAddr(r.varint()?),
-                new: BlockAddr(r.varint()?),
-            },
+            5 => {
+                let (ino, first) = (Ino(r.varint()?), r.varint()?);
+                let (old, new) = (BlockAddr(r.varint()?), BlockAddr(r.varint()?));
+                let blocks = r.varint_u32()?;
+                if blocks > EXTENT_BLOCKS_MAX {
+                    return Err(r.bad(u64::from(blocks)));
+                }
+                let crcs = (0..blocks).map(|_| r.u32()).collect::<Result<_, _>>()?;
+                Self::Move { ino, first, old, new, crcs }
+            }
             6 => Self::Lose {
                 ino: Ino(r.varint()?),
                 first: r.varint()?,
@@ -107,5 +115,28 @@ impl Edit {
             7 => Self::Written { ino: Ino(r.varint()?), size: r.varint()?.checked_sub(1), time: Time::decode(r)? },
             tag => return Err(r.bad(u64::from(tag))),
         })
+    }
+
+    /// Addresses of the data blocks that this edit maps, each with its checksum.
+    pub fn blocks_written(&self) -> impl Iterator<Item = (BlockAddr, u32)> + '_ {
+        let (start, crcs): (BlockAddr, &[u32]) = match self {
+            Self::Map { extent, .. } if extent.kind == ExtentKind::Data => (extent.addr, &extent.crcs),
+            Self::Move { new, crcs, .. } => (*new, crcs),
+            _ => (BlockAddr::NONE, &[]),
+        };
+        crcs.iter().enumerate().map(move |(i, crc)| (start.offset(i as u64), *crc))
+    }
+
+    /// The file blocks that a data block of this edit belongs to: inode and file block of the block at `addr`.
+    pub fn owner_of(&self, addr: BlockAddr) -> Option<(Ino, u64)> {
+        let (ino, first, start, blocks) = match self {
+            Self::Map { ino, first, extent } if extent.kind == ExtentKind::Data => {
+                (*ino, *first, extent.addr, u64::from(extent.blocks))
+            }
+            Self::Move { ino, first, new, crcs, .. } => (*ino, *first, *new, crcs.len() as u64),
+            _ => return None,
+        };
+        let skip = addr.0.checked_sub(start.0).filter(|skip| *skip < blocks)?;
+        Some((ino, first + skip))
     }
 }

@@ -4,8 +4,12 @@
 //! panics, whatever the bytes. Any layer may import this one; it imports only `types`.
 
 pub mod bytes;
+pub mod chunk;
 pub mod edit;
 pub mod key;
+pub mod node;
+pub mod superblock;
+pub mod table;
 pub mod value;
 
 /// Bytes that are not what the format allows.

@@ -126,7 +126,7 @@ pub enum Value {
 
 impl Value {
     /// Appends the encoding; the kind is not part of it.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut impl Encode) {
         match self {
             Self::Inode(i) => i.encode(out),
             Self::Symlink(part) => out.put_bytes(part),
@@ -178,7 +178,7 @@ impl Value {
 }
 
 impl Time {
-    pub fn encode(self, out: &mut Vec<u8>) {
+    pub fn encode(self, out: &mut impl Encode) {
         out.put_signed(self.secs);
         out.put_u32(self.nanos);
     }
@@ -193,42 +193,126 @@ impl Time {
     }
 }
 
+/// Which of an inode's fields are there; the others are what they mostly are (one link, everything else zero).
+mod present {
+    pub const NLINK: u8 = 1;
+    pub const OWNER: u8 = 2;
+    pub const RDEV: u8 = 4;
+    pub const GENERATION: u8 = 8;
+    pub const FLAGS: u8 = 16;
+    pub const XATTRS: u8 = 32;
+    pub const PARENT: u8 = 64;
+    pub const ALL: u8 = 127;
+}
+
+/// Which of an inode's times are there beside mtime; a time that is not there is mtime, or for atime maybe btime.
+mod times {
+    pub const CTIME: u8 = 1;
+    pub const BTIME: u8 = 2;
+    pub const ATIME: u8 = 4;
+    pub const ATIME_IS_BTIME: u8 = 8;
+    pub const ALL: u8 = 15;
+}
+
 impl Inode {
-    fn encode(&self, out: &mut Vec<u8>) {
-        for v in [self.mode, self.nlink, self.uid, self.gid, self.rdev, self.generation, self.flags, self.xattrs] {
-            out.put_varint(u64::from(v));
-        }
-        for v in [self.size, self.blocks, self.parent.0] {
+    fn encode(&self, out: &mut impl Encode) {
+        let fields = [
+            (present::NLINK, self.nlink != 1),
+            (present::OWNER, self.uid != 0 || self.gid != 0),
+            (present::RDEV, self.rdev != 0),
+            (present::GENERATION, self.generation != 0),
+            (present::FLAGS, self.flags != 0),
+            (present::XATTRS, self.xattrs != 0),
+            (present::PARENT, self.parent.0 != 0),
+        ];
+        let mask = fields.iter().filter(|(_, there)| *there).fold(0, |mask, (bit, _)| mask | bit);
+        out.put_u8(mask);
+        for v in [u64::from(self.mode), self.size, self.blocks] {
             out.put_varint(v);
         }
-        for t in [self.atime, self.mtime, self.ctime, self.btime] {
-            t.encode(out);
+        let values = [
+            (present::NLINK, u64::from(self.nlink)),
+            (present::OWNER, u64::from(self.uid)),
+            (present::OWNER, u64::from(self.gid)),
+            (present::RDEV, u64::from(self.rdev)),
+            (present::GENERATION, u64::from(self.generation)),
+            (present::FLAGS, u64::from(self.flags)),
+            (present::XATTRS, u64::from(self.xattrs)),
+            (present::PARENT, self.parent.0),
+        ];
+        for (_, value) in values.iter().filter(|(bit, _)| mask & bit != 0) {
+            out.put_varint(*value);
+        }
+        self.encode_times(out);
+    }
+
+    fn encode_times(&self, out: &mut impl Encode) {
+        let atime = match self.atime {
+            t if t == self.mtime => 0,
+            t if t == self.btime => times::ATIME_IS_BTIME,
+            _ => times::ATIME,
+        };
+        let ctime = if self.ctime == self.mtime { 0 } else { times::CTIME };
+        let btime = if self.btime == self.mtime { 0 } else { times::BTIME };
+        let mask = atime | ctime | btime;
+        out.put_u8(mask);
+        self.mtime.encode(out);
+        for (bit, time) in [(times::CTIME, self.ctime), (times::BTIME, self.btime), (times::ATIME, self.atime)] {
+            if mask & bit != 0 {
+                out.put_signed(time.secs.wrapping_sub(self.mtime.secs));
+                out.put_u32(time.nanos);
+            }
         }
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            mode: r.varint_u32()?,
-            nlink: r.varint_u32()?,
-            uid: r.varint_u32()?,
-            gid: r.varint_u32()?,
-            rdev: r.varint_u32()?,
-            generation: r.varint_u32()?,
-            flags: r.varint_u32()?,
-            xattrs: r.varint_u32()?,
-            size: r.varint()?,
-            blocks: r.varint()?,
-            parent: Ino(r.varint()?),
-            atime: Time::decode(r)?,
-            mtime: Time::decode(r)?,
-            ctime: Time::decode(r)?,
-            btime: Time::decode(r)?,
-        })
+        let mask = r.u8()?;
+        if mask & !present::ALL != 0 {
+            return Err(r.bad(u64::from(mask)));
+        }
+        let mut inode =
+            Self { mode: r.varint_u32()?, size: r.varint()?, blocks: r.varint()?, nlink: 1, ..Self::default() };
+        let fields = [
+            (present::NLINK, &mut inode.nlink),
+            (present::OWNER, &mut inode.uid),
+            (present::OWNER, &mut inode.gid),
+            (present::RDEV, &mut inode.rdev),
+            (present::GENERATION, &mut inode.generation),
+            (present::FLAGS, &mut inode.flags),
+            (present::XATTRS, &mut inode.xattrs),
+        ];
+        for (_, field) in fields.into_iter().filter(|(bit, _)| mask & bit != 0) {
+            *field = r.varint_u32()?;
+        }
+        if mask & present::PARENT != 0 {
+            inode.parent = Ino(r.varint()?);
+        }
+        inode.decode_times(r)?;
+        Ok(inode)
+    }
+
+    fn decode_times(&mut self, r: &mut Reader<'_>) -> Result<(), DecodeError> {
+        let mask = r.u8()?;
+        let both = times::ATIME | times::ATIME_IS_BTIME;
+        if mask & !times::ALL != 0 || mask & both == both {
+            return Err(r.bad(u64::from(mask)));
+        }
+        let mtime = Time::decode(r)?;
+        let mut time = |bit: u8| -> Result<Time, DecodeError> {
+            if mask & bit == 0 {
+                return Ok(mtime);
+            }
+            let delta = Time::decode(r)?;
+            Ok(Time { secs: mtime.secs.wrapping_add(delta.secs), nanos: delta.nanos })
+        };
+        (self.mtime, self.ctime, self.btime) = (mtime, time(times::CTIME)?, time(times::BTIME)?);
+        self.atime = if mask & times::ATIME_IS_BTIME != 0 { self.btime } else { time(times::ATIME)? };
+        Ok(())
     }
 }
 
 impl Extent {
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut impl Encode) {
         out.put_u8(self.kind as u8);
         out.put_varint(u64::from(self.blocks));
         if self.kind == ExtentKind::Data {

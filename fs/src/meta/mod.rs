@@ -1,4 +1,17 @@
 //! Metadata: the key tree, the node table, the segment table and the checkpoint that names them.
 
+pub mod apply;
+pub mod checkpoint;
+mod commit;
+pub mod image;
+mod load;
+pub mod mkfs;
+pub mod radix;
+mod read;
+pub mod roll_forward;
+pub mod slots;
+pub mod space;
+pub mod state;
+pub mod tree;
 pub mod view;
 pub mod volume;

@@ -1,14 +1,32 @@
 //! A mounted image below the namespace: plans become logged, applied operations; blocks are read and verified.
+//!
+//! Locks, in the order in which they may be taken: checkpoint, state, log. None is held over I/O, except that checkpoints are taken
+//! one at a time.
 
-use crate::error::Result;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use gleanfs_gc::placement::Placement;
+use parking_lot::{Mutex, RwLock};
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::format::chunk::{PageId, TableId};
 use crate::format::edit::Edit;
-use crate::format::value::Extent;
-use crate::types::{Ino, Lsn, WriteClock};
+use crate::format::superblock::{Checkpoint, Identity, Superblock};
+use crate::log::{Log, Purpose};
+use crate::types::{BLOCK_SIZE, BlockAddr, Ino, Lsn, NodeId, WriteClock};
 
+use super::checkpoint;
+use super::load;
+use super::radix::Looked;
+use super::slots::Slots;
+use super::space::LogRoom;
+use super::state::State;
 use super::view::View;
 
 /// Most blocks of payload that one [`Volume::write`] takes.
-pub const WRITE_BLOCKS_MAX: u32 = 128;
+pub const WRITE_BLOCKS_MAX: u32 = crate::format::chunk::PAYLOAD_MAX;
 
 /// What a plan decided: edits that make one record, and what to tell the caller.
 #[derive(Debug)]
@@ -29,9 +47,12 @@ pub struct WriteHint {
     pub file_size: u64,
 }
 
-/// A mounted image.
-#[derive(Debug)]
-pub struct Volume {}
+/// Bytes that a record of an operation with payload may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordRoom {
+    pub fixed: usize,
+    pub per_block: usize,
+}
 
 /// Used blocks and their limits, in blocks of 4 KiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,69 +62,303 @@ pub struct Usage {
     pub used: u64,
 }
 
+/// How to run a volume.
+pub struct VolumeOptions {
+    pub read_only: bool,
+    /// Bytes of metadata nodes kept in memory.
+    pub cache_bytes: usize,
+    /// Threads that write chunks; 0: everything happens on the caller's thread, deterministically.
+    pub writer_threads: usize,
+    /// Data heads; `None`: as many as the log can afford.
+    pub heads: Option<u8>,
+    /// Which head a block goes to.
+    pub placement: Box<dyn Placement>,
+}
+
+/// Bytes that tell what the filesystem cost, since mkfs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    pub user_bytes: u64,
+    pub device_bytes: u64,
+}
+
+/// Who makes room when the log has none: the cleaner, which sits above this layer.
+pub trait Relief: Send + Sync {
+    /// Called with no lock held by an operation that found no room; returns when it is worth trying again, `NoSpace` if
+    /// nothing can be done.
+    fn relieve(&self, volume: &Volume, purpose: Purpose) -> Result<()>;
+
+    /// Called before a user's write, with no lock held: slows it down where cleaning cannot keep up otherwise.
+    fn pace(&self, volume: &Volume);
+}
+
+/// What the checkpoint lock guards.
+pub(crate) struct Checkpoints {
+    pub slots: Slots,
+    pub last: Checkpoint,
+}
+
+/// A mounted image.
+pub struct Volume {
+    pub(crate) state: RwLock<State>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) identity: Identity,
+    pub(crate) checkpoints: Mutex<Checkpoints>,
+    pub(crate) placement: Mutex<Box<dyn Placement>>,
+    pub(crate) room: LogRoom,
+    pub(crate) heads: u8,
+    pub(crate) cache_bytes: usize,
+    read_only: bool,
+    epoch: u64,
+    next_ino: AtomicU64,
+    pub(crate) user_bytes: AtomicU64,
+    device_bytes_before: u64,
+    /// Weak: the cleaner holds the volume.
+    relief: OnceLock<Weak<dyn Relief>>,
+    pub(crate) checkpoint_count: AtomicU64,
+    last_checkpoint_lsn: AtomicU64,
+}
+
+/// What a mount starts from; made by `roll_forward` and `mkfs`.
+pub(crate) struct Foundation {
+    pub identity: Identity,
+    pub state: State,
+    pub log: Arc<Log>,
+    pub slots: Slots,
+    pub last: Checkpoint,
+    pub room: LogRoom,
+    pub epoch: u64,
+}
+
 impl Volume {
+    pub(crate) fn assemble(base: Foundation, options: VolumeOptions) -> Self {
+        let next_ino = base.state.next_ino;
+        let written = base.log.device.traffic().written_bytes;
+        Self {
+            state: RwLock::new(base.state),
+            log: base.log,
+            identity: base.identity,
+            next_ino: AtomicU64::new(next_ino),
+            user_bytes: AtomicU64::new(base.last.user_bytes),
+            device_bytes_before: base.last.device_bytes.wrapping_sub(written),
+            checkpoints: Mutex::new(Checkpoints { slots: base.slots, last: base.last }),
+            placement: Mutex::new(options.placement),
+            room: base.room,
+            heads: options.heads.unwrap_or(base.room.data_heads()).clamp(1, base.room.data_heads()),
+            cache_bytes: options.cache_bytes,
+            read_only: options.read_only,
+            epoch: base.epoch,
+            relief: OnceLock::new(),
+            checkpoint_count: AtomicU64::new(0),
+            last_checkpoint_lsn: AtomicU64::new(0),
+        }
+    }
+
+    /// Names who makes room. Once, before the first operation.
+    pub fn set_relief(&self, relief: Weak<dyn Relief>) {
+        assert!(self.relief.set(relief).is_ok(), "relief is named once");
+    }
+
+    pub(crate) fn relieve(&self, purpose: Purpose) -> Result<()> {
+        self.log.failure()?;
+        match self.relief.get().and_then(Weak::upgrade) {
+            Some(relief) => relief.relieve(self, purpose),
+            None => Err(Error::NoSpace),
+        }
+    }
+
+    pub(crate) fn pace(&self) {
+        if let Some(relief) = self.relief.get().and_then(Weak::upgrade) {
+            relief.pace(self);
+        }
+    }
+
+    /// Whether an operation of this kind that waited should try again.
+    pub(crate) fn has_room(&self, purpose: Purpose) -> bool {
+        let dirty = self.state.read().tree.dirty_count();
+        dirty < self.room.dirty_nodes_max() && self.log.has_room(purpose)
+    }
+
+    /// Dirty nodes, as a share of what they may be.
+    pub(crate) fn dirty_share(&self) -> f64 {
+        self.state.read().tree.dirty_count() as f64 / self.room.dirty_nodes_max() as f64
+    }
+
+    pub(crate) fn live_data_blocks(&self) -> u64 {
+        self.state.read().totals.data_blocks
+    }
+
+    /// Checkpoints taken since the mount.
+    pub fn checkpoints_done(&self) -> u64 {
+        self.checkpoint_count.load(Ordering::Relaxed)
+    }
+
+    /// Whether a checkpoint now would differ from the last.
+    pub(crate) fn changed_since_checkpoint(&self) -> bool {
+        let dirty = self.state.read().tree.dirty_count() > 0;
+        let last = self.last_checkpoint_lsn.load(Ordering::Relaxed);
+        let inner = self.log.lock();
+        dirty || inner.last_lsn().0 != last || inner.segments.prefree_count() > 0
+    }
+
     /// Runs `read` on a consistent state. May run it several times (node misses).
-    pub fn view<T>(&self, _read: impl FnMut(&dyn View) -> Result<T>) -> Result<T> {
-        unreachable!("the volume is being built")
+    pub fn view<T>(&self, mut read: impl FnMut(&dyn View) -> Result<T>) -> Result<T> {
+        loop {
+            let outcome = read(&*self.state.read());
+            match outcome {
+                Err(Error::NodeMiss(id)) => self.load(id)?,
+                outcome => return outcome,
+            }
+        }
     }
 
-    /// Plans and commits one operation: `plan` runs on the newest state with all other operations held off, its edits become
-    /// one record and take effect. An error of `plan` changes nothing. `NoSpace` if the edits need more room than is left;
-    /// edits that only free or replace never fail so. An empty list of edits logs nothing.
-    ///
-    /// Edits are at most a few KiB when encoded (`RECORD_BYTES_MAX`): long work is cut into several operations.
-    pub fn transact<T>(&self, _plan: impl FnMut(&dyn View) -> Result<Plan<T>>) -> Result<T> {
-        unreachable!("the volume is being built")
+    /// Brings a node into memory, and others out where there are too many.
+    pub(crate) fn load(&self, id: NodeId) -> Result<()> {
+        load::load_node(&self.state, &self.log, id)?;
+        let over = self.state.read().tree.memory_bytes() > self.cache_bytes;
+        if over {
+            // A little below the limit, so that not every miss evicts.
+            self.state.write().tree.evict_to(self.cache_bytes / 16 * 15);
+        }
+        Ok(())
     }
 
-    /// The same with `hint.blocks` blocks of payload (at most [`WRITE_BLOCKS_MAX`]): `fill` writes them into the log's buffer (the
-    /// one copy), then `plan` gets them as data extents in order, each to be mapped by an `Edit::Map` at its place
-    /// (`birth` and `interval_log2` are filled in by the volume when it commits).
-    pub fn write<T>(
-        &self,
-        _hint: &WriteHint,
-        _fill: impl FnOnce(&mut [u8]),
-        _plan: impl FnMut(&dyn View, &[Extent]) -> Result<Plan<T>>,
-    ) -> Result<T> {
-        unreachable!("the volume is being built")
-    }
-
-    /// Reads `buf.len()` bytes (whole blocks) of file data from block `first` on, verified; holes and unwritten extents read as zeros.
-    /// The caller deals with the file's size. `buf` aligned to a block spares a copy.
-    pub fn read(&self, _ino: Ino, _first: u64, _buf: &mut [u8]) -> Result<()> {
-        unreachable!("the volume is being built")
+    /// Has the next checkpoint write a table page elsewhere if it stands at `addr`. False if it does not.
+    pub(crate) fn mark_page(&self, page: PageId, addr: BlockAddr) -> Result<bool> {
+        loop {
+            let mut state = self.state.write();
+            let table = match page.table {
+                TableId::Nodes => &mut state.nodes,
+                TableId::Segments => &mut state.segments,
+            };
+            let (missing, at) = match table.page(page.level, page.index) {
+                Looked::Found(at) if at.addr != addr => return Ok(false),
+                Looked::Found(at) => (page, at),
+                Looked::Missing(above, at) => (above, at),
+            };
+            if missing == page && page.table == TableId::Segments && page.level == 0 {
+                self.log.lock().segments.mark_page(page.index);
+                return Ok(true);
+            }
+            if table.refs(missing.level, missing.index).is_some() {
+                table.mark_dirty(page.level, page.index);
+                return Ok(true);
+            }
+            drop(state);
+            load::load_page(&self.state, &self.log, missing, at)?;
+        }
     }
 
     /// Makes every operation committed so far durable; group commit, one flush.
     pub fn sync(&self) -> Result<()> {
-        unreachable!("the volume is being built")
+        if self.read_only {
+            return Ok(());
+        }
+        self.log.sync().map(drop)
+    }
+
+    /// Writes a checkpoint: the state of now becomes durable without the log. `clean`: nothing will be logged after it.
+    pub fn checkpoint(&self, clean: bool) -> Result<()> {
+        self.writable()?;
+        let mut checkpoints = self.checkpoints.lock();
+        let result = self.checkpoint_locked(&mut checkpoints, clean);
+        if let Err(e) = &result {
+            // Whatever the cause, what the medium holds now is not known well enough to go on (I6).
+            self.log.fail(format!("a checkpoint failed: {e}"));
+        }
+        result
+    }
+
+    fn checkpoint_locked(&self, checkpoints: &mut Checkpoints, clean: bool) -> Result<()> {
+        let mut taken = {
+            let mut state = self.state.write();
+            // Numbers given out and not logged yet must not be given out again.
+            state.next_ino = state.next_ino.max(self.next_ino.load(Ordering::Relaxed));
+            checkpoint::take(&mut state, &self.log, &checkpoints.last, self.epoch, clean)?
+        };
+        self.log.write_out()?;
+        checkpoint::write(&mut taken, &self.state, &self.log)?;
+        self.log.flush_once()?;
+        let written = self.written();
+        taken.checkpoint.user_bytes = written.user_bytes;
+        taken.checkpoint.device_bytes = written.device_bytes;
+        let superblock = Superblock { identity: self.identity.clone(), checkpoint: taken.checkpoint.clone() };
+        checkpoints.slots.write(&superblock)?;
+        self.log.flush_once()?; // The commit point: from here on this checkpoint is the one that a mount starts from.
+        checkpoint::release(&taken, &self.state, &self.log);
+        self.last_checkpoint_lsn.store(taken.checkpoint.lsn.0, Ordering::Relaxed);
+        checkpoints.last = taken.checkpoint;
+        self.checkpoint_count.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// LSN of the newest committed operation.
     pub fn last_lsn(&self) -> Lsn {
-        unreachable!("the volume is being built")
+        self.log.last_lsn()
     }
 
     pub fn write_clock(&self) -> WriteClock {
-        unreachable!("the volume is being built")
+        self.log.write_clock()
     }
 
     pub fn usage(&self) -> Usage {
-        unreachable!("the volume is being built")
+        Usage { capacity: self.identity.capacity_blocks, used: self.state.read().used_blocks() }
+    }
+
+    pub fn written(&self) -> Written {
+        Written {
+            user_bytes: self.user_bytes.load(Ordering::Relaxed),
+            device_bytes: self.log.device.traffic().written_bytes.wrapping_add(self.device_bytes_before),
+        }
     }
 
     /// A fresh inode number, never given out before (also across crashes).
     pub fn allocate_ino(&self) -> Ino {
-        unreachable!("the volume is being built")
+        Ino(self.next_ino.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Key of the directory hash, secret to this image.
     pub fn hash_key(&self) -> [u8; 16] {
-        unreachable!("the volume is being built")
+        self.identity.hash_key
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub fn device(&self) -> &Arc<dyn Device> {
+        &self.log.device
+    }
+
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
     }
 
     /// `Err(ReadOnly)` on a read-only mount, `Err(Latched)` after a failure that made it so.
     pub fn writable(&self) -> Result<()> {
-        unreachable!("the volume is being built")
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.log.failure()
+    }
+
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Stops all writing at once, as if the power were cut: for the shutdown ioctl and for tests.
+    pub fn abandon(&self) {
+        self.log.fail("the filesystem was shut down".into());
+    }
+}
+
+/// Bytes in `blocks` blocks.
+pub(crate) fn bytes_of(blocks: u32) -> u64 {
+    u64::from(blocks) * BLOCK_SIZE as u64
+}
+
+impl std::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Volume").field("identity", &self.identity).finish_non_exhaustive()
     }
 }

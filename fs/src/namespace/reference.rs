@@ -29,8 +29,6 @@ use crate::types::{BLOCK_SIZE, Ino};
 const SIZE_MAX: u64 = i64::MAX as u64;
 /// What [`Reference`] claims to hold, in blocks.
 const SPACE_BLOCKS: u64 = 1 << 30;
-/// Bytes copied at a time by [`Namespace::copy_range`].
-const COPY_BYTES: u64 = 1 << 20;
 
 /// Where a [`Reference`] gets the time from.
 pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
@@ -64,6 +62,11 @@ impl Reference {
     /// A second filesystem with the same state, inode numbers and clock; contents are shared until written.
     pub fn fork(&self) -> Self {
         Self { table: Mutex::new(self.table.lock().clone()), clock: self.clock.clone() }
+    }
+
+    /// The same filesystem on another clock.
+    pub fn on_clock(self, clock: Clock) -> Self {
+        Self { table: self.table, clock }
     }
 
     /// What a crash or an unmount does: nobody refers to inodes without names any more.
@@ -167,15 +170,14 @@ impl Namespace for Reference {
         Ok(())
     }
 
+    /// Takes data for an immutable file as well: the kernel may have accepted it before the flag was set.
     fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_priv: bool) -> Result<()> {
-        let mut table = self.table.lock();
-        let node = table.node_mut(ino)?;
-        node.file()?;
+        check_end(offset, data.len() as u64)?;
         if data.is_empty() {
             return Ok(());
         }
-        check_end(offset, data.len() as u64)?;
-        node.refuse(IMMUTABLE)?;
+        let mut table = self.table.lock();
+        let node = table.node_mut(ino)?;
         node.file_mut()?.write(offset, data);
         if kill_priv {
             node.drop_privileges();
@@ -185,13 +187,13 @@ impl Namespace for Reference {
     }
 
     fn fallocate(&self, ino: Ino, offset: u64, len: u64, mode: Fallocate) -> Result<()> {
-        let mut table = self.table.lock();
-        let node = table.node_mut(ino)?;
-        node.file()?;
         if len == 0 {
             return Err(Error::Invalid);
         }
         let end = check_end(offset, len)?;
+        let mut table = self.table.lock();
+        let node = table.node_mut(ino)?;
+        node.file()?;
         let only_adds = matches!(mode, Fallocate::Allocate { .. });
         node.refuse(if only_adds { IMMUTABLE } else { IMMUTABLE | APPEND_ONLY })?;
         let file = node.file_mut()?;
@@ -207,6 +209,7 @@ impl Namespace for Reference {
                 file.grow(if keep_size { 0 } else { end });
             }
         }
+        node.drop_privileges();
         node.modified(self.now());
         Ok(())
     }
@@ -223,26 +226,24 @@ impl Namespace for Reference {
         }
     }
 
+    /// Holes of the source, promised space among them, become holes or zeros.
     fn copy_range(&self, from: Ino, from_offset: u64, to: Ino, to_offset: u64, len: u64) -> Result<u64> {
         let mut table = self.table.lock();
-        let len = table.node(from)?.file()?.size().saturating_sub(from_offset).min(len);
         table.node(to)?.file()?;
-        let end = check_end(to_offset, len)?;
-        if from == to && to_offset < from_offset + len && from_offset < end {
+        table.node(to)?.refuse(IMMUTABLE | APPEND_ONLY)?;
+        let source = table.node(from)?.file()?.clone();
+        let len = source.size().saturating_sub(from_offset).min(len);
+        if from == to && from_offset.abs_diff(to_offset) < len {
             return Err(Error::Invalid);
         }
+        check_end(to_offset, len)?;
         if len == 0 {
             return Ok(0);
         }
-        table.node(to)?.refuse(IMMUTABLE)?;
-        let mut done = 0;
-        while done < len {
-            let mut buf = vec![0; (len - done).min(COPY_BYTES) as usize];
-            table.node(from)?.file()?.read(from_offset + done, &mut buf);
-            table.node_mut(to)?.file_mut()?.write(to_offset + done, &buf);
-            done += buf.len() as u64;
-        }
-        table.node_mut(to)?.modified(self.now());
+        let node = table.node_mut(to)?;
+        node.file_mut()?.copy(&source, from_offset, to_offset, len);
+        node.drop_privileges();
+        node.modified(self.now());
         Ok(len)
     }
 

@@ -2,7 +2,7 @@
 
 use super::SIZE_MAX;
 use super::acl::{self, Acl};
-use super::node::{APPEND_ONLY, IMMUTABLE, NOATIME, Node, SETGID, TYPE_MASK};
+use super::node::{APPEND_ONLY, Body, IMMUTABLE, NOATIME, Node, SETGID, SETTABLE, TYPE_MASK};
 use crate::error::{Error, Result};
 use crate::format::value::{NAME_MAX, Time};
 use crate::namespace::api::{AttrChange, Caller, SetTime, XattrMode};
@@ -13,7 +13,7 @@ const DAY_SECS: i64 = 24 * 60 * 60;
 
 impl Node {
     pub(super) fn change(&mut self, now: Time, who: &Caller, change: &AttrChange) -> Result<()> {
-        self.check_change(change)?;
+        self.check_change(who, change)?;
         if *change == AttrChange::default() {
             return Ok(());
         }
@@ -38,13 +38,28 @@ impl Node {
     }
 
     /// As `may_setattr` and `vfs_truncate` of Linux.
-    fn check_change(&self, change: &AttrChange) -> Result<()> {
+    fn check_change(&self, who: &Caller, change: &AttrChange) -> Result<()> {
         if let Some(size) = change.size {
             self.file()?;
             if size > SIZE_MAX {
                 return Err(Error::FileTooBig);
             }
             self.refuse(IMMUTABLE | APPEND_ONLY)?;
+        }
+        if let Some(flags) = change.flags {
+            if flags & !SETTABLE != 0 {
+                return Err(Error::NotSupported);
+            }
+            if (flags ^ self.flags) & (IMMUTABLE | APPEND_ONLY) != 0 && who.uid != 0 {
+                return Err(Error::NotPermitted);
+            }
+        }
+        if change.mode.is_some() && matches!(self.body, Body::Symlink(_)) {
+            return Err(Error::NotSupported);
+        }
+        // A ctime comes from the kernel alone, with the times of data that it took before the flags were set.
+        if change.ctime.is_some() && change.size.is_none() {
+            return Ok(());
         }
         let sets_time = |set: Option<SetTime>| matches!(set, Some(SetTime::At(_)));
         if change.mode.is_some()
@@ -93,7 +108,7 @@ impl Node {
             (XattrMode::Replace, false) => return Err(Error::NoAttribute),
             _ => {}
         }
-        let list = if name == acl::ACCESS || name == acl::DEFAULT { Some(Acl::decode(value)?) } else { None };
+        let list = self.list_from(name, value)?;
         self.xattrs.insert(name.to_vec(), value.to_vec());
         if let (acl::ACCESS, Some(mut list)) = (name, list) {
             self.mode = self.mode & !0o777 | list.mode_bits();
@@ -103,6 +118,20 @@ impl Node {
         }
         self.ctime = now;
         Ok(())
+    }
+
+    /// The list that `value` is, if `name` is one of a list.
+    fn list_from(&self, name: &[u8], value: &[u8]) -> Result<Option<Acl>> {
+        if name != acl::ACCESS && name != acl::DEFAULT {
+            return Ok(None);
+        }
+        match &self.body {
+            Body::Symlink(_) => return Err(Error::NotSupported),
+            Body::Directory(_) => {}
+            _ if name == acl::DEFAULT => return Err(Error::NotPermitted),
+            _ => {}
+        }
+        Acl::decode(value).map(Some)
     }
 
     pub(super) fn remove_xattr(&mut self, now: Time, name: &[u8]) -> Result<()> {

@@ -2,7 +2,7 @@
 //! Linux has (`fs/namei.c`).
 
 use super::acl;
-use super::node::{APPEND_ONLY, Body, Directory, IMMUTABLE, Node, SETGID, TYPE_MASK, Table};
+use super::node::*;
 use super::sparse::Sparse;
 use crate::error::{Error, Result};
 use crate::format::value::Time;
@@ -32,6 +32,7 @@ impl Table {
         }
         let mut node = Node::new(mode, who.uid, gid, now, body);
         node.rdev = rdev;
+        node.flags = parent.flags & inherited_flags(&node);
         inherit(parent, &mut node, new.umask)?;
         let is_directory = node.is_directory();
         let dtype = node.dtype();
@@ -217,6 +218,15 @@ fn new_body(parent: Ino, kind: &NewKind<'_>) -> Result<(u32, u32, Body)> {
             _ => return Err(Error::Invalid),
         },
     })
+}
+
+/// Flags that a new inode takes over from its directory (ext4: `ext4_mask_flags`).
+fn inherited_flags(node: &Node) -> u32 {
+    match node.body {
+        Body::Directory(_) => SYNC | NODUMP | NOATIME | DIRSYNC,
+        Body::File(_) => SYNC | NODUMP | NOATIME,
+        _ => NODUMP | NOATIME,
+    }
 }
 
 /// Takes the umask or the parent's default ACL into account.

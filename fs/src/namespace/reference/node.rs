@@ -12,10 +12,15 @@ use crate::types::Ino;
 pub(super) const TYPE_MASK: u32 = libc::S_IFMT;
 pub(super) const SETUID: u32 = libc::S_ISUID;
 pub(super) const SETGID: u32 = libc::S_ISGID;
-/// `FS_IMMUTABLE_FL`, `FS_APPEND_FL` and `FS_NOATIME_FL` of `linux/fs.h`.
+/// `FS_*_FL` of `linux/fs.h`.
+pub(super) const SYNC: u32 = 0x8;
 pub(super) const IMMUTABLE: u32 = 0x10;
 pub(super) const APPEND_ONLY: u32 = 0x20;
+pub(super) const NODUMP: u32 = 0x40;
 pub(super) const NOATIME: u32 = 0x80;
+pub(super) const DIRSYNC: u32 = 0x1_0000;
+/// Flags that a user may set.
+pub(super) const SETTABLE: u32 = SYNC | IMMUTABLE | APPEND_ONLY | NODUMP | NOATIME | DIRSYNC;
 
 /// An inode.
 #[derive(Clone, Debug)]

@@ -8,6 +8,9 @@ use crate::types::BLOCK_SIZE;
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
+/// Bytes copied at a time.
+const COPY_BYTES: u64 = 1 << 20;
+
 type Block = [u8; BLOCK_SIZE];
 
 /// Bytes of a file. Bytes of written blocks past `size` are zeros, and no written block begins at or past it.
@@ -80,6 +83,25 @@ impl Sparse {
         self.clear_bytes(bytes.start, whole.start * BLOCK);
         self.clear_bytes(whole.end * BLOCK, bytes.end);
         self.discard(whole);
+    }
+
+    /// Copies `len` bytes that are there from `from_offset` of `source` on; holes stay holes.
+    pub(super) fn copy(&mut self, source: &Self, from_offset: u64, to_offset: u64, len: u64) {
+        let (mut at, end) = (from_offset, from_offset + len);
+        while at < end {
+            let to = to_offset + (at - from_offset);
+            let data = source.next_data(at).unwrap_or(end).min(end);
+            if data > at {
+                self.punch(to..to + (data - at));
+                at = data;
+                continue;
+            }
+            let mut bytes = vec![0; (source.next_hole(at).min(end).min(at + COPY_BYTES) - at) as usize];
+            source.read(at, &mut bytes);
+            self.write(to, &bytes);
+            at += bytes.len() as u64;
+        }
+        self.grow(to_offset + len);
     }
 
     /// First written byte at or after `offset`, before the end.
@@ -210,6 +232,18 @@ mod tests {
         assert_eq!(zeros, 3 * 4096 + 1 - 100);
         file.punch(4 * 4096 + 5..4 * 4096 + 9);
         assert_eq!(file.blocks(), 3);
+    }
+
+    #[test]
+    fn a_copy_keeps_holes() {
+        let (mut source, mut file) = (Sparse::default(), Sparse::default());
+        source.write(2 * 4096, &[3; 4096]);
+        source.promise(3 * 4096..5 * 4096);
+        source.truncate(1 << 40);
+        file.write(0, &[7; 6 * 4096]);
+        file.copy(&source, 4096, 4096, (1 << 40) - 4096);
+        assert_eq!((file.size(), file.blocks()), (1 << 40, 2));
+        assert_eq!((file.next_hole(0), file.next_data(4096), file.next_data(3 * 4096)), (4096, Some(8192), None));
     }
 
     #[test]

@@ -277,13 +277,16 @@ fn immutable_files_stay_as_they_are() {
     let f = file(&fs, ROOT, "f");
     let flags = |bits| fs.setattr(&WHO, f, &AttrChange { flags: Some(bits), ..Default::default() });
     flags(node::IMMUTABLE).unwrap();
-    refused!(fs.write(f, 0, b"x", false), NotPermitted);
+    refused!(fs.fallocate(f, 0, 10, Fallocate::PunchHole), NotPermitted);
+    refused!(fs.setattr(&WHO, f, &AttrChange { size: Some(0), ..Default::default() }), NotPermitted);
     refused!(fs.unlink(ROOT, b"f"), NotPermitted);
     refused!(fs.link(f, ROOT, b"g"), NotPermitted);
     refused!(fs.rename(ROOT, b"f", ROOT, b"g", RenameMode::Replace), NotPermitted);
     refused!(fs.setattr(&WHO, f, &AttrChange { mode: Some(0), ..Default::default() }), NotPermitted);
+    refused!(flags(1 << 31), NotSupported);
+    refused!(fs.setattr(&USER, f, &AttrChange { flags: Some(0), ..Default::default() }), NotPermitted);
     flags(0).unwrap();
-    fs.write(f, 0, b"x", false).unwrap();
+    fs.unlink(ROOT, b"f").unwrap();
 }
 
 #[test]

@@ -1,0 +1,349 @@
+//! The segment table in memory: the state of every segment that was ever used, and the index of victims.
+//!
+//! One place moves a segment from state to state: free -> open -> sealed -> prefree -> free. A segment is *sealed* only when
+//! everything in it is written and nobody can add to it, so a sealed segment without live blocks stays without. Keeps I2 (prefree
+//! becomes free by [`SegmentTable::release`] alone, after the checkpoint is durable) and I3 (live counts).
+
+use std::collections::BTreeSet;
+
+use gleanfs_gc::index::UtilizationIndex;
+use gleanfs_gc::segment::SegmentFacts;
+
+use crate::format::table::{SEGMENTS_PER_PAGE, StoredSegment, StoredState};
+use crate::types::{SegNo, WriteClock};
+
+use super::heads::{HeadId, NODE_HEAD};
+
+/// Where a segment is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SegmentState {
+    #[default]
+    Free,
+    /// A head fills it, or chunks of it are not written yet.
+    Open,
+    /// Written as a whole; may be cleaned.
+    Sealed,
+    /// Nothing in it is live, but the durable checkpoint may still need it.
+    Prefree,
+    /// The device refuses it.
+    Bad,
+}
+
+/// What is known of a segment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Segment {
+    pub state: SegmentState,
+    pub head: HeadId,
+    pub live: u32,
+    pub opened: WriteClock,
+    pub sealed: WriteClock,
+    pub invalidated: WriteClock,
+}
+
+/// Numbers of segments by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentCounts {
+    pub free: u32,
+    pub open: u32,
+    pub sealed: u32,
+    pub prefree: u32,
+    pub bad: u32,
+}
+
+/// The segment table.
+pub struct SegmentTable {
+    entries: Vec<Segment>,
+    first: SegNo,
+    segments: u32,
+    /// Blocks that can be written in each segment.
+    capacity: u32,
+    /// Free segments below the frontier that no allocation list names.
+    free: BTreeSet<SegNo>,
+    prefree: BTreeSet<SegNo>,
+    dirty_pages: BTreeSet<u64>,
+    counts: SegmentCounts,
+    /// Sealed segments, for the choice of victims.
+    pub index: UtilizationIndex,
+}
+
+impl SegmentTable {
+    /// A table of which nothing was ever used. `capacity`: writable blocks per segment.
+    pub fn new(first: SegNo, segments: u32, capacity: u32) -> Self {
+        Self {
+            entries: vec![Segment::default(); first.0 as usize],
+            first,
+            segments,
+            capacity,
+            free: BTreeSet::new(),
+            prefree: BTreeSet::new(),
+            dirty_pages: BTreeSet::new(),
+            counts: SegmentCounts { free: segments - first.0, ..SegmentCounts::default() },
+            index: UtilizationIndex::new(0, capacity),
+        }
+    }
+
+    /// Segments from this one on were never used.
+    pub fn frontier(&self) -> SegNo {
+        SegNo(self.entries.len() as u32)
+    }
+
+    pub fn get(&self, seg: SegNo) -> Segment {
+        self.entries.get(seg.0 as usize).copied().unwrap_or_default()
+    }
+
+    /// Blocks that can be written in `seg`.
+    pub fn capacity(&self, _seg: SegNo) -> u32 {
+        self.capacity
+    }
+
+    pub fn counts(&self) -> SegmentCounts {
+        self.counts
+    }
+
+    pub fn prefree_count(&self) -> usize {
+        self.prefree.len()
+    }
+
+    /// Used segments with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (SegNo, &Segment)> {
+        let first = self.first.0;
+        self.entries.iter().enumerate().skip(first as usize).map(|(n, s)| (SegNo(n as u32), s))
+    }
+
+    /// Takes over an entry of a checkpoint. Used segments come in as sealed; the heads' are opened again by [`SegmentTable::reopen`].
+    pub fn load(&mut self, seg: SegNo, stored: &StoredSegment) {
+        let entry = self.entry(seg);
+        entry.head = stored.head;
+        entry.live = stored.live;
+        entry.opened = stored.opened;
+        entry.sealed = stored.sealed;
+        entry.invalidated = stored.invalidated;
+        match stored.state {
+            StoredState::Free => {}
+            StoredState::Used => self.set_state(seg, SegmentState::Sealed),
+            StoredState::Bad => self.set_state(seg, SegmentState::Bad),
+        }
+    }
+
+    /// After loading and replay: sealed segments without live blocks are prefree, and free ones below the frontier are for the
+    /// taking, unless the allocation list `reserved` names them.
+    pub fn settle(&mut self, reserved: &BTreeSet<SegNo>) {
+        for n in self.first.0..self.entries.len() as u32 {
+            let (seg, entry) = (SegNo(n), self.entries[n as usize]);
+            match entry.state {
+                SegmentState::Sealed if entry.live == 0 => self.set_state(seg, SegmentState::Prefree),
+                SegmentState::Free if !reserved.contains(&seg) => {
+                    self.free.insert(seg);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A head goes on with a segment after a mount.
+    pub fn reopen(&mut self, seg: SegNo, head: HeadId) {
+        self.entry(seg).head = head;
+        self.set_state(seg, SegmentState::Open);
+    }
+
+    pub fn open(&mut self, seg: SegNo, head: HeadId, clock: WriteClock) {
+        let entry = self.entry(seg);
+        debug_assert_eq!(entry.state, SegmentState::Free);
+        debug_assert_eq!(entry.live, 0);
+        *entry = Segment { head, opened: clock, sealed: clock, invalidated: clock, ..*entry };
+        self.set_state(seg, SegmentState::Open);
+    }
+
+    /// Nobody writes to `seg` any more and all of it is written.
+    pub fn seal(&mut self, seg: SegNo, clock: WriteClock) {
+        if self.get(seg).state != SegmentState::Open {
+            return;
+        }
+        let entry = self.entry(seg);
+        entry.sealed = clock;
+        let next = if entry.live == 0 { SegmentState::Prefree } else { SegmentState::Sealed };
+        self.set_state(seg, next);
+    }
+
+    /// Blocks of `seg` became reachable.
+    pub fn born(&mut self, seg: SegNo, blocks: u32) {
+        let entry = self.entry(seg);
+        entry.live += blocks;
+        let live = entry.live;
+        debug_assert!(live <= self.capacity, "I3: more live blocks than {seg} can hold");
+        self.index.set_live(seg.0, live, 0);
+        self.touch(seg);
+    }
+
+    /// Blocks of `seg` are not reachable any more.
+    pub fn died(&mut self, seg: SegNo, blocks: u32, clock: WriteClock) {
+        let entry = self.entry(seg);
+        assert!(entry.live >= blocks, "I3: {blocks} blocks died in segment {seg}, which has {}", entry.live);
+        entry.live -= blocks;
+        entry.invalidated = clock;
+        let (live, state) = (entry.live, entry.state);
+        if live == 0 && state == SegmentState::Sealed {
+            self.set_state(seg, SegmentState::Prefree);
+        } else {
+            self.index.set_live(seg.0, live, clock.0);
+        }
+        self.touch(seg);
+    }
+
+    /// Prefree segments now: what the checkpoint being taken will free.
+    pub fn prefree(&self) -> Vec<SegNo> {
+        self.prefree.iter().copied().collect()
+    }
+
+    /// The checkpoint that waited for is durable and the device gave the segment back: it is free (I2).
+    /// `listed`: the allocation list of that checkpoint names it.
+    pub fn release(&mut self, seg: SegNo, listed: bool) {
+        debug_assert_eq!(self.get(seg).state, SegmentState::Prefree);
+        self.set_state(seg, SegmentState::Free);
+        if listed {
+            self.free.remove(&seg);
+        }
+    }
+
+    /// The device refused the segment; it is never used again.
+    pub fn condemn(&mut self, seg: SegNo) {
+        self.free.remove(&seg);
+        self.set_state(seg, SegmentState::Bad);
+    }
+
+    /// Up to `count` free segments that no list names yet: freed ones first, then never used ones.
+    pub fn take_free(&mut self, count: usize) -> Vec<SegNo> {
+        let mut taken = Vec::with_capacity(count);
+        while taken.len() < count {
+            if let Some(seg) = self.free.pop_first() {
+                taken.push(seg);
+            } else if (self.entries.len() as u32) < self.segments {
+                taken.push(SegNo(self.entries.len() as u32));
+                self.entries.push(Segment::default());
+            } else {
+                break;
+            }
+        }
+        self.index.grow(self.entries.len() as u32);
+        taken
+    }
+
+    /// Free segments that no list names.
+    pub fn unlisted_free(&self) -> usize {
+        self.free.len() + (self.segments as usize - self.entries.len())
+    }
+
+    /// The page of the table that holds `seg`, and its place there.
+    pub fn page_of(seg: SegNo) -> (u64, usize) {
+        (u64::from(seg.0) / SEGMENTS_PER_PAGE as u64, seg.0 as usize % SEGMENTS_PER_PAGE)
+    }
+
+    /// Pages with changed entries that were not taken yet; the caller takes them one by one while it makes more.
+    pub fn take_dirty_page(&mut self) -> Option<u64> {
+        self.dirty_pages.pop_first()
+    }
+
+    /// Has the next checkpoint write a page elsewhere.
+    pub fn mark_page(&mut self, page: u64) {
+        self.dirty_pages.insert(page);
+    }
+
+    /// Forgets which pages are dirty: the checkpoint being taken holds all of them.
+    pub fn clear_dirty(&mut self) {
+        self.dirty_pages.clear();
+    }
+
+    /// A page as a checkpoint stores it: prefree segments are free in it.
+    pub fn stored_page(&self, page: u64) -> Vec<StoredSegment> {
+        let first = page as usize * SEGMENTS_PER_PAGE;
+        (first..first + SEGMENTS_PER_PAGE).map(|n| self.get(SegNo(n as u32)).stored()).collect()
+    }
+
+    fn entry(&mut self, seg: SegNo) -> &mut Segment {
+        let n = seg.0 as usize;
+        assert!(seg >= self.first && seg.0 < self.segments, "segment {seg} is not part of the log");
+        if n >= self.entries.len() {
+            self.entries.resize(n + 1, Segment::default());
+            self.index.grow(n as u32 + 1);
+        }
+        &mut self.entries[n]
+    }
+
+    fn touch(&mut self, seg: SegNo) {
+        self.dirty_pages.insert(Self::page_of(seg).0);
+    }
+
+    /// The one place where a segment changes its state.
+    fn set_state(&mut self, seg: SegNo, to: SegmentState) {
+        let from = std::mem::replace(&mut self.entry(seg).state, to);
+        *self.count(from) -= 1;
+        *self.count(to) += 1;
+        match from {
+            SegmentState::Sealed => {
+                self.index.remove(seg.0);
+            }
+            SegmentState::Prefree => {
+                self.prefree.remove(&seg);
+            }
+            _ => {}
+        }
+        match to {
+            SegmentState::Sealed => self.index_sealed(seg),
+            SegmentState::Prefree => {
+                self.prefree.insert(seg);
+            }
+            SegmentState::Free => {
+                self.free.insert(seg);
+            }
+            _ => {}
+        }
+        // The medium knows a prefree segment as free already.
+        if (from, to) != (SegmentState::Prefree, SegmentState::Free) {
+            self.touch(seg);
+        }
+    }
+
+    fn index_sealed(&mut self, seg: SegNo) {
+        let s = self.get(seg);
+        self.index.insert(SegmentFacts {
+            seg: seg.0,
+            live: s.live,
+            capacity: self.capacity,
+            class: if s.head == NODE_HEAD { 0 } else { s.head },
+            seal_clock: s.sealed.0,
+            write_clock: s.opened.0.midpoint(s.sealed.0),
+            invalidate_clock: s.invalidated.0,
+        });
+    }
+
+    fn count(&mut self, state: SegmentState) -> &mut u32 {
+        match state {
+            SegmentState::Free => &mut self.counts.free,
+            SegmentState::Open => &mut self.counts.open,
+            SegmentState::Sealed => &mut self.counts.sealed,
+            SegmentState::Prefree => &mut self.counts.prefree,
+            SegmentState::Bad => &mut self.counts.bad,
+        }
+    }
+}
+
+impl Segment {
+    fn stored(&self) -> StoredSegment {
+        let state = match self.state {
+            SegmentState::Free | SegmentState::Prefree => StoredState::Free,
+            SegmentState::Open | SegmentState::Sealed => StoredState::Used,
+            SegmentState::Bad => StoredState::Bad,
+        };
+        if state == StoredState::Free {
+            return StoredSegment::default();
+        }
+        StoredSegment {
+            state,
+            head: self.head,
+            live: self.live,
+            opened: self.opened,
+            sealed: self.sealed,
+            invalidated: self.invalidated,
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Committing operations: plan, prepare, check the space, log, apply, as one step under the state lock.
+
+use gleanfs_gc::placement::{WriteFacts, interval_log2, merge};
+use smallvec::SmallVec;
+
+use crate::error::{Error, Result};
+use crate::format::chunk::encode_operation;
+use crate::format::edit::Edit;
+use crate::format::key::{Key, Kind};
+use crate::format::value::{Extent, ExtentKind, Value};
+use crate::log::{HeadId, Inner, Purpose, Reserved, Ticket};
+use crate::types::{BLOCK_SIZE, Lsn, WriteClock};
+
+use super::apply::overlapping;
+use super::space::RELEASE_TRANCHE_BLOCKS;
+use super::state::State;
+use super::view::View;
+use super::volume::{Plan, RecordRoom, Volume, WriteHint, bytes_of};
+
+/// Head of records that have no payload of their own.
+const RECORD_HEAD: HeadId = 0;
+/// One `Map`, and an inode with edits of its extended attributes.
+const WRITE_ROOM: RecordRoom = RecordRoom { fixed: 1024, per_block: 4 };
+
+/// How a commit went.
+enum Step<T> {
+    Done(T),
+    /// Nothing happened: there must be room first.
+    Wait(Purpose),
+}
+
+impl Volume {
+    /// Plans and commits one operation: `plan` runs on the newest state with all other operations held off, its edits become
+    /// one record and take effect. An error of `plan` changes nothing. `NoSpace` if the edits need more room than is left;
+    /// edits that only free or replace never fail so. An empty list of edits logs nothing.
+    ///
+    /// Edits are at most a few KiB when encoded (`RECORD_BYTES_MAX`): long work is cut into several operations.
+    pub fn transact<T>(&self, plan: impl FnMut(&dyn View) -> Result<Plan<T>>) -> Result<T> {
+        self.transact_for(Purpose::User, plan)
+    }
+
+    /// [`Volume::transact`] with the reserve that `purpose` may draw on.
+    pub(crate) fn transact_for<T>(
+        &self,
+        purpose: Purpose,
+        mut plan: impl FnMut(&dyn View) -> Result<Plan<T>>,
+    ) -> Result<T> {
+        self.writable()?;
+        let mut squeezed = false;
+        loop {
+            match self.commit(None, purpose, &mut plan) {
+                Ok(Step::Done(value)) => return Ok(value),
+                Ok(Step::Wait(purpose)) => self.relieve(purpose)?,
+                Err(Error::NoSpace) if !squeezed => self.squeeze(&mut squeezed)?,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// The same with up to `hint.blocks` blocks of payload (at most `WRITE_BLOCKS_MAX`): `fill` writes them into the log's buffer (the
+    /// one copy), then `plan` gets them as one data extent, to be mapped by an `Edit::Map` at its place
+    /// (`birth` and `interval_log2` are filled in when it commits). The log may have room for fewer blocks, at least one: what `fill`
+    /// gets is what is written, and the caller comes again for the rest. Both may be called again from the start.
+    pub fn write<T>(
+        &self,
+        hint: &WriteHint,
+        fill: impl FnMut(&mut [u8]),
+        plan: impl FnMut(&dyn View, &Extent) -> Result<Plan<T>>,
+    ) -> Result<T> {
+        self.writable()?;
+        self.pace();
+        let head = self.place_user_write(hint);
+        self.write_to(head, hint.blocks, Purpose::User, WRITE_ROOM, fill, plan)
+    }
+
+    /// Payload to a head of the caller's choice; for the cleaner and for [`Volume::write`].
+    pub(crate) fn write_to<T>(
+        &self,
+        head: HeadId,
+        blocks: u32,
+        purpose: Purpose,
+        record: RecordRoom,
+        mut fill: impl FnMut(&mut [u8]),
+        mut plan: impl FnMut(&dyn View, &Extent) -> Result<Plan<T>>,
+    ) -> Result<T> {
+        let mut squeezed = false;
+        loop {
+            let mut ticket = self.reserve(head, blocks, record, purpose)?;
+            fill(ticket.payload());
+            let extent = Extent {
+                kind: ExtentKind::Data,
+                blocks: ticket.blocks(),
+                addr: ticket.addr(),
+                birth: WriteClock(0),
+                interval_log2: 0,
+                crcs: ticket.payload().chunks_exact(BLOCK_SIZE).map(crc32fast::hash).collect(),
+            };
+            // The ticket ends with the attempt: a checkpoint that somebody waits for must be able to write its chunk.
+            match self.commit(Some(ticket), purpose, |view| plan(view, &extent)) {
+                Ok(Step::Done(value)) => return Ok(value),
+                Ok(Step::Wait(purpose)) => self.relieve(purpose)?,
+                Err(Error::NoSpace) if !squeezed => self.squeeze(&mut squeezed)?,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Dirty nodes take room twice until a checkpoint: it may be all that is missing.
+    fn squeeze(&self, squeezed: &mut bool) -> Result<()> {
+        *squeezed = true;
+        self.checkpoint(false)
+    }
+
+    fn reserve(&self, head: HeadId, blocks: u32, record: RecordRoom, purpose: Purpose) -> Result<Ticket<'_>> {
+        loop {
+            match self.log.reserve(head, blocks, record.fixed, record.per_block, purpose)? {
+                Reserved::Room(ticket) => return Ok(ticket),
+                Reserved::Full => self.relieve(purpose)?,
+            }
+        }
+    }
+
+    /// One commit; loads nodes as they are missed, and never waits for anything else.
+    fn commit<T>(
+        &self,
+        mut ticket: Option<Ticket<'_>>,
+        purpose: Purpose,
+        mut plan: impl FnMut(&dyn View) -> Result<Plan<T>>,
+    ) -> Result<Step<T>> {
+        loop {
+            match self.try_commit(&mut ticket, purpose, &mut plan) {
+                Err(Error::NodeMiss(id)) => self.load(id)?,
+                step => return step,
+            }
+        }
+    }
+
+    /// One attempt, all of it under the state lock, none of it waiting.
+    fn try_commit<T>(
+        &self,
+        ticket: &mut Option<Ticket<'_>>,
+        purpose: Purpose,
+        plan: &mut impl FnMut(&dyn View) -> Result<Plan<T>>,
+    ) -> Result<Step<T>> {
+        let mut state = self.state.write();
+        let Plan { mut edits, value } = plan(&*state)?;
+        if edits.is_empty() {
+            return Ok(Step::Done(value));
+        }
+        state.prepare(&edits)?;
+        let purpose = if purpose == Purpose::User && releases(&edits) { Purpose::Release } else { purpose };
+        // I5: dirty metadata stays within what the checkpoint's reserve can take.
+        if state.tree.dirty_count() >= self.room.dirty_nodes_max() {
+            return Ok(Step::Wait(purpose));
+        }
+        if purpose != Purpose::Cleaner {
+            self.check_space(&state, &edits)?;
+        }
+        let ticks = if purpose == Purpose::Cleaner { 0 } else { payload_blocks(&edits) };
+        let lsn = {
+            let inner = self.log.lock();
+            if purpose != Purpose::Cleaner {
+                stamp(&state, &inner, &mut edits)?;
+            }
+            inner.last_lsn().next()
+        };
+        if let Reserved::Full = self.log_record(ticket, lsn, &edits, purpose)? {
+            return Ok(Step::Wait(purpose));
+        }
+        self.log.lock().tick(ticks);
+        state.apply(&edits, &self.log);
+        if ticks > 0 {
+            self.user_bytes.fetch_add(bytes_of(ticks as u32), std::sync::atomic::Ordering::Relaxed);
+        }
+        Ok(Step::Done(value))
+    }
+
+    /// Puts the record into the log: with its payload if it has some.
+    fn log_record(
+        &self,
+        ticket: &mut Option<Ticket<'_>>,
+        lsn: Lsn,
+        edits: &[Edit],
+        purpose: Purpose,
+    ) -> Result<Reserved<()>> {
+        let mut record = Vec::with_capacity(256);
+        encode_operation(lsn, edits, &mut record);
+        match ticket.take() {
+            Some(ticket) => {
+                ticket.commit(lsn, &record);
+                Ok(Reserved::Room(()))
+            }
+            None => self.log.append(RECORD_HEAD, lsn, &record, purpose),
+        }
+    }
+
+    /// I7: what the edits add must fit; what they replace or free needs no room.
+    fn check_space(&self, state: &State, edits: &[Edit]) -> Result<()> {
+        let mut added = 0;
+        for edit in edits {
+            match edit {
+                Edit::Map { ino, first, extent } => {
+                    let end = first + u64::from(extent.blocks);
+                    let old = overlapping(&state.tree, *ino, *first, end)?;
+                    let mapped: u64 = old.iter().map(|m| m.end().min(end) - m.first.max(*first)).sum();
+                    added += u64::from(extent.blocks) - mapped;
+                }
+                Edit::Put { key, .. } if state.tree.get(key)?.is_none() => added += 1,
+                _ => {}
+            }
+        }
+        let limit = self.identity.capacity_blocks + if releases(edits) { RELEASE_TRANCHE_BLOCKS } else { 0 };
+        if added > 0 && state.used_blocks() + added > limit {
+            return Err(Error::NoSpace);
+        }
+        Ok(())
+    }
+
+    /// The head for a user's write, from what placement knows without inferring anything.
+    fn place_user_write(&self, hint: &WriteHint) -> HeadId {
+        let state = self.state.read();
+        let previous = match state.tree.floor(&Key::extent(hint.ino, hint.first)) {
+            Ok(Some((key, Value::Extent(e))))
+                if key.ino == hint.ino && key.offset + u64::from(e.blocks) > hint.first =>
+            {
+                (e.kind == ExtentKind::Data).then_some((e.birth.0, e.interval_log2))
+            }
+            _ => None,
+        };
+        let live_blocks = state.totals.data_blocks;
+        drop(state);
+        let facts = WriteFacts {
+            ino: hint.ino.0,
+            first_block: hint.first,
+            blocks: hint.blocks,
+            append: hint.append,
+            file_size_bytes: hint.file_size,
+            now: self.log.write_clock().0,
+            previous: previous.map(|p| p.0),
+            previous_interval_log2: previous.map_or(0, |p| p.1),
+            live_blocks,
+        };
+        let mut placement = self.placement.lock();
+        let class = placement.user_write(&facts);
+        merge(class, placement.classes(), self.heads)
+    }
+}
+
+/// Whether an operation gives something back, so that a full filesystem must allow it.
+fn releases(edits: &[Edit]) -> bool {
+    edits.iter().any(|edit| match edit {
+        Edit::Delete { key } => key.kind != Kind::Orphan,
+        Edit::Unmap { .. } => true,
+        _ => false,
+    })
+}
+
+/// Blocks of user data that the edits map.
+fn payload_blocks(edits: &[Edit]) -> u64 {
+    edits.iter().map(|edit| edit.blocks_written().count() as u64).sum()
+}
+
+/// Fills in when each extent was written and how long its predecessor lived.
+fn stamp(state: &State, inner: &Inner, edits: &mut [Edit]) -> Result<()> {
+    let mut now = inner.clock();
+    for edit in edits {
+        let Edit::Map { ino, first, extent } = edit else { continue };
+        if extent.kind != ExtentKind::Data {
+            continue;
+        }
+        let old: SmallVec<_> = overlapping(&state.tree, *ino, *first, *first + 1)?;
+        let before = old.first().filter(|m| m.extent.kind == ExtentKind::Data).map(|m| m.extent.birth);
+        extent.birth = now;
+        extent.interval_log2 = interval_log2(before.map(|b| b.0), now.0);
+        now.0 += u64::from(extent.blocks);
+    }
+    Ok(())
+}

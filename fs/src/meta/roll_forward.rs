@@ -1,0 +1,303 @@
+//! Opening a volume: the newest checkpoint, and the log after it.
+//!
+//! Roll-forward reads every chunk that can have been written since the checkpoint, sorts its operations by LSN and applies the longest
+//! gap-free prefix. A gap below what a chunk says was flushed is damage, above it it is the tail that the crash took (I6). A
+//! read-write mount then writes a checkpoint under a new epoch, so that what was left out is never taken for part of the log again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::format::chunk::{ChunkHeader, Record};
+use crate::format::edit::Edit;
+use crate::format::superblock::{Checkpoint, HEADS_MAX, HeadPosition, Identity, Superblock};
+use crate::log::scan::{FoundChunk, SegmentScan, payload_is_whole};
+use crate::log::segments::SegmentTable;
+use crate::log::{Log, LogShape};
+use crate::types::{BlockAddr, Lsn, SegNo};
+
+use super::checkpoint::load_segments;
+use super::load::load_node;
+use super::slots::Slots;
+use super::space::LogRoom;
+use super::state::State;
+use super::volume::{Foundation, Volume, VolumeOptions};
+
+/// Chunk buffers of a mount: with their threads' work in flight 20 MiB.
+const CHUNK_BUFFERS: usize = 32;
+
+/// What was found of the log after the checkpoint.
+#[derive(Default)]
+struct Tail {
+    operations: BTreeMap<Lsn, Vec<Edit>>,
+    /// Largest LSN that was known to be durable.
+    flushed: Lsn,
+    /// Segments that have chunks, in the order in which they were opened.
+    segments: Vec<HeadPosition>,
+    next_generation: u64,
+}
+
+impl Volume {
+    /// Opens the filesystem on `device`. A read-only volume never writes; of a dirty image it shows the state that a read-write mount
+    /// would restore.
+    pub fn open(device: Arc<dyn Device>, options: VolumeOptions) -> Result<Self> {
+        let mut slots = Slots::new(Arc::clone(&device))?;
+        let Superblock { identity, checkpoint } = slots.read()?;
+        check_identity(&identity, &*device, &slots, options.read_only)?;
+        let capacity = segment_capacity(&*device, identity.first_segment)?;
+        let room = LogRoom { segments: identity.segments - identity.first_segment.0, segment_blocks: capacity };
+        let log = new_log(device, &identity, &room, capacity, &options);
+        let state = RwLock::new(State::open(&checkpoint));
+        load_segments(&state, &log, &checkpoint)?;
+        preload_next_node(&state, &log)?;
+        let tail = if checkpoint.clean { Tail::default() } else { read_tail(&log, &checkpoint)? };
+        let last_lsn = Lsn(checkpoint.lsn.0 + tail.operations.len() as u64);
+        let left = restore_heads(&log, &checkpoint, &tail, capacity)?;
+        log.resume(&checkpoint, last_lsn, checkpoint.epoch + 1);
+        let user_blocks = replay(&state, &log, tail.operations)?;
+        settle(&log, &checkpoint, &left, options.read_only)?;
+        let mut last = checkpoint;
+        last.user_bytes += user_blocks * crate::types::BLOCK_SIZE as u64;
+        let base = Foundation { identity, state: state.into_inner(), log, slots, epoch: last.epoch + 1, last, room };
+        let read_only = options.read_only;
+        let volume = Self::assemble(base, options);
+        if !read_only {
+            // The log goes on under the new epoch only once the medium knows it.
+            volume.log.prepare(2)?;
+            volume.checkpoint(false)?;
+        }
+        Ok(volume)
+    }
+}
+
+/// Blocks that can be written in each segment.
+pub(crate) fn segment_capacity(device: &dyn Device, first: SegNo) -> Result<u32> {
+    Ok(device.zone(first.0)?.capacity_blocks)
+}
+
+pub(crate) fn new_log(
+    device: Arc<dyn Device>,
+    identity: &Identity,
+    room: &LogRoom,
+    capacity: u32,
+    options: &VolumeOptions,
+) -> Arc<Log> {
+    let zoned = device.geometry().zoned;
+    let shape = LogShape {
+        fsid: identity.fsid(),
+        segment_blocks: identity.segment_blocks,
+        first_segment: identity.first_segment,
+        segments: identity.segments,
+        heads: options.heads.unwrap_or(room.data_heads()),
+        buffers: if options.read_only { 1 } else { CHUNK_BUFFERS },
+        threads: if options.read_only { 0 } else { options.writer_threads },
+        zoned,
+    };
+    let log = Log::new(device, shape, SegmentTable::new(identity.first_segment, identity.segments, capacity));
+    log.lock().heads.reserves = room.reserves();
+    log
+}
+
+/// Refuses an image that this code must not touch, or that does not fit its device.
+fn check_identity(identity: &Identity, device: &dyn Device, slots: &Slots, read_only: bool) -> Result<()> {
+    let unknown = |what: &str, bits: u64| {
+        Err(Error::Refused(format!("the image uses {what} features {bits:#x} that this version does not know")))
+    };
+    if identity.features.incompatible != 0 {
+        return unknown("incompatible", identity.features.incompatible);
+    }
+    if identity.features.read_only_compatible != 0 && !read_only {
+        return unknown("read-only compatible", identity.features.read_only_compatible);
+    }
+    let geometry = device.geometry();
+    if geometry.zone_blocks != identity.segment_blocks || identity.first_segment != slots.first_segment() {
+        return Err(Error::Refused("the image's segments do not fit the device's zones".into()));
+    }
+    let needed = u64::from(identity.segments) * u64::from(identity.segment_blocks);
+    if geometry.address_blocks() < needed {
+        let (have, need) = (geometry.address_blocks() * 4, needed * 4);
+        return Err(Error::Refused(format!("the image is cut off: it has {have} KiB of {need} KiB")));
+    }
+    Ok(())
+}
+
+/// Reads every chunk that may have been written since `checkpoint`.
+fn read_tail(log: &Log, checkpoint: &Checkpoint) -> Result<Tail> {
+    let mut tail = Tail { next_generation: checkpoint.next_generation, ..Tail::default() };
+    let mut chunks = Vec::new();
+    for point in &checkpoint.scan {
+        let scan = segment_scan(log, point.segment, point.next).of_generation(point.generation);
+        read_segment(scan, checkpoint, 0, &mut tail, &mut chunks)?;
+    }
+    for segment in &checkpoint.allocation {
+        let scan = segment_scan(log, *segment, 0);
+        read_segment(scan, checkpoint, checkpoint.next_generation, &mut tail, &mut chunks)?;
+    }
+    tail.flushed = chunks.iter().map(|c| c.header.flushed).max().unwrap_or_default().max(checkpoint.lsn);
+    for chunk in chunks {
+        // What was flushed is whole; reading it again would only cost time.
+        if chunk.header.lsn_last > tail.flushed && !payload_is_whole(&*log.device, &chunk)? {
+            continue;
+        }
+        for record in chunk.records {
+            if let Record::Operation { lsn, edits } = record
+                && lsn > checkpoint.lsn
+            {
+                tail.operations.insert(lsn, edits);
+            }
+        }
+    }
+    cut_at_gap(&mut tail, checkpoint.lsn)?;
+    Ok(tail)
+}
+
+fn segment_scan(log: &Log, segment: SegNo, from: u32) -> SegmentScan<'_> {
+    let capacity = log.lock().segments.capacity(segment);
+    SegmentScan::new(&*log.device, log.shape.fsid, segment, log.address(segment, 0), from, capacity)
+}
+
+/// Collects the chunks of one segment that belong to the log after `checkpoint`; those of an earlier mount or of an earlier life
+/// of the segment do not.
+fn read_segment(
+    mut scan: SegmentScan<'_>,
+    checkpoint: &Checkpoint,
+    first_generation: u64,
+    tail: &mut Tail,
+    chunks: &mut Vec<FoundChunk>,
+) -> Result<()> {
+    let mut position = None;
+    while let Some(chunk) = scan.next_chunk()? {
+        let ChunkHeader { head, epoch, generation, .. } = chunk.header;
+        if epoch != checkpoint.epoch || generation < first_generation || usize::from(head) >= HEADS_MAX {
+            break;
+        }
+        position = Some(HeadPosition { head, segment: scan.segment(), next: scan.position(), generation });
+        chunks.push(chunk);
+    }
+    if let Some(position) = position {
+        tail.next_generation = tail.next_generation.max(position.generation + 1);
+        tail.segments.push(position);
+    }
+    Ok(())
+}
+
+/// Keeps the longest prefix without a gap (I6).
+fn cut_at_gap(tail: &mut Tail, from: Lsn) -> Result<()> {
+    let mut expected = from.next();
+    for lsn in tail.operations.keys() {
+        if *lsn != expected {
+            break;
+        }
+        expected = expected.next();
+    }
+    if expected <= tail.flushed {
+        return Err(Error::Damaged {
+            what: "log",
+            addr: BlockAddr::NONE,
+            why: format!("operation {expected} is missing, though everything up to {} was flushed", tail.flushed),
+        });
+    }
+    tail.operations.split_off(&expected);
+    Ok(())
+}
+
+/// Brings the segments and heads to where the log ends: each head goes on in the segment that it opened last. Returns the
+/// segments that were written and that no head goes on with.
+fn restore_heads(log: &Log, checkpoint: &Checkpoint, tail: &Tail, capacity: u32) -> Result<BTreeSet<SegNo>> {
+    let mut last: BTreeMap<u8, HeadPosition> = BTreeMap::new();
+    // Later in these lists is later in time.
+    for position in checkpoint.heads.iter().chain(&tail.segments) {
+        last.insert(position.head, *position);
+    }
+    let mut left: BTreeSet<SegNo> = checkpoint.heads.iter().chain(&tail.segments).map(|p| p.segment).collect();
+    let mut kept = Vec::new();
+    for position in last.into_values() {
+        if resumable(log, &position, capacity)? {
+            left.remove(&position.segment);
+            kept.push(position);
+        }
+    }
+    let mut inner = log.lock();
+    for position in tail.segments.iter().filter(|p| checkpoint.allocation.contains(&p.segment)) {
+        inner.segments.open(position.segment, position.head, checkpoint.write_clock);
+    }
+    for position in kept {
+        inner.segments.reopen(position.segment, position.head);
+        inner.heads.resume_head(&position, capacity);
+    }
+    let opened: BTreeSet<SegNo> = tail.segments.iter().map(|p| p.segment).collect();
+    inner.heads.set_allocation(checkpoint.allocation.iter().copied().filter(|seg| !opened.contains(seg)));
+    inner.heads.next_generation = tail.next_generation.max(checkpoint.next_generation);
+    Ok(left)
+}
+
+/// After replay: segments that no head goes on with are sealed, and what is free becomes known.
+fn settle(log: &Log, checkpoint: &Checkpoint, left: &BTreeSet<SegNo>, read_only: bool) -> Result<()> {
+    if log.shape.zoned && !read_only {
+        for seg in left {
+            log.device.finish(seg.0)?;
+        }
+    }
+    let mut inner = log.lock();
+    let clock = inner.clock();
+    for seg in left {
+        inner.segments.seal(*seg, clock);
+    }
+    inner.segments.settle(&checkpoint.allocation.iter().copied().collect());
+    Ok(())
+}
+
+/// A conventional segment can be written from `next` on; a zone only where its pointer is.
+fn resumable(log: &Log, position: &HeadPosition, capacity: u32) -> Result<bool> {
+    if position.next >= capacity {
+        return Ok(false);
+    }
+    let zone = log.device.zone(position.segment.0)?;
+    Ok(zone.write_pointer.is_none_or(|pointer| pointer == position.next))
+}
+
+/// Applies the operations; returns the blocks of user data in them.
+fn replay(state: &RwLock<State>, log: &Log, operations: BTreeMap<Lsn, Vec<Edit>>) -> Result<u64> {
+    let mut user_blocks = 0;
+    for (_, edits) in operations {
+        loop {
+            let mut locked = state.write();
+            match locked.prepare(&edits) {
+                Ok(()) => {
+                    locked.apply(&edits, log);
+                    break;
+                }
+                Err(Error::NodeMiss(id)) => {
+                    drop(locked);
+                    load_node(state, log, id)?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let ticks = user_ticks(&edits);
+        user_blocks += ticks;
+        log.lock().tick(ticks);
+    }
+    Ok(user_blocks)
+}
+
+/// Blocks that users wrote: what was mapped, not what was moved.
+fn user_ticks(edits: &[Edit]) -> u64 {
+    let mapped = edits.iter().filter(|edit| matches!(edit, Edit::Map { .. }));
+    mapped.map(|edit| edit.blocks_written().count() as u64).sum()
+}
+
+/// New nodes get their table entries without waiting: the page for the next one is in memory.
+fn preload_next_node(state: &RwLock<State>, log: &Log) -> Result<()> {
+    loop {
+        let next = state.read().tree.next_node();
+        let looked = state.read().nodes.slot(0, next.0);
+        match looked {
+            super::radix::Looked::Found(_) => return Ok(()),
+            super::radix::Looked::Missing(page, at) => super::load::load_page(state, log, page, at)?,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Superblock slots: two fixed blocks, or on a device of only sequential zones a log in two zones.
+//!
+//! The only place that overwrites or resets anything that a mount may still need, and only after the next slot is durable.
+
+use std::sync::Arc;
+
+use crate::device::aligned::AlignedBuf;
+use crate::device::{Device, Zone, ZoneKind};
+use crate::error::{Error, Result};
+use crate::format::DecodeError;
+use crate::format::superblock::{SLOTS, Superblock};
+use crate::types::{BlockAddr, SegNo};
+
+/// Where superblocks are written.
+pub struct Slots {
+    device: Arc<dyn Device>,
+    /// Zones 0 and 1 are sequential: slots are appended there in turn.
+    appended: bool,
+    /// Zone in use, if appended.
+    zone: u32,
+}
+
+impl Slots {
+    pub fn new(device: Arc<dyn Device>) -> Result<Self> {
+        let appended = device.geometry().zoned && device.zone(0)?.kind == ZoneKind::Sequential;
+        Ok(Self { device, appended, zone: 0 })
+    }
+
+    /// The first segment that is not the superblock's.
+    pub fn first_segment(&self) -> SegNo {
+        SegNo(if self.appended { 2 } else { 1 })
+    }
+
+    /// The newest valid superblock. Errors say what is there instead.
+    pub fn read(&mut self) -> Result<Superblock> {
+        let mut newest: Option<(Superblock, u32)> = None;
+        let mut why = Error::Decode(DecodeError::BadMagic { what: "superblock", found: 0 });
+        for (addr, zone) in self.candidates()? {
+            match self.read_at(addr) {
+                Ok(sb) => {
+                    if newest.as_ref().is_none_or(|(n, _)| n.checkpoint.sequence < sb.checkpoint.sequence) {
+                        newest = Some((sb, zone));
+                    }
+                }
+                // "Wrong version" and "damaged" tell more than "nothing there".
+                Err(Error::Decode(DecodeError::BadMagic { .. })) => {}
+                Err(e) => why = e,
+            }
+        }
+        let (superblock, zone) = newest.ok_or(why)?;
+        self.zone = zone;
+        Ok(superblock)
+    }
+
+    fn candidates(&self) -> Result<Vec<(BlockAddr, u32)>> {
+        if !self.appended {
+            return Ok(SLOTS.iter().map(|addr| (*addr, 0)).collect());
+        }
+        let mut found = Vec::new();
+        for zone in 0..2 {
+            let report = self.device.zone(zone)?;
+            let written = written_blocks(&report);
+            // The newest is the last whole one; one torn write may follow it.
+            found.extend((written.saturating_sub(2)..written).map(|n| (report.start.offset(u64::from(n)), zone)));
+        }
+        Ok(found)
+    }
+
+    fn read_at(&self, addr: BlockAddr) -> Result<Superblock> {
+        let mut block = AlignedBuf::new(1);
+        self.device.read(addr, &mut block)?;
+        Ok(Superblock::decode(&block)?)
+    }
+
+    /// Writes a superblock; durable after the next flush. This is the commit point of a checkpoint.
+    pub fn write(&mut self, superblock: &Superblock) -> Result<()> {
+        let block = AlignedBuf::copy_of(&superblock.encode());
+        let addr =
+            if self.appended { self.next_appended()? } else { SLOTS[(superblock.checkpoint.sequence % 2) as usize] };
+        self.device.write(addr, &block)?;
+        Ok(())
+    }
+
+    /// Room in the zone in use, or the other zone, emptied: the newest slot, in the full zone, is durable by then.
+    fn next_appended(&mut self) -> Result<BlockAddr> {
+        let zone = self.device.zone(self.zone)?;
+        let written = written_blocks(&zone);
+        if written < zone.capacity_blocks {
+            return Ok(zone.start.offset(u64::from(written)));
+        }
+        self.zone = 1 - self.zone;
+        self.device.reset(self.zone)?;
+        Ok(self.device.zone(self.zone)?.start)
+    }
+}
+
+fn written_blocks(zone: &Zone) -> u32 {
+    zone.write_pointer.unwrap_or(zone.capacity_blocks).min(zone.capacity_blocks)
+}

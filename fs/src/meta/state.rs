@@ -1,0 +1,87 @@
+//! The filesystem's state in memory: what the state lock guards.
+
+use std::ops::ControlFlow;
+
+use crate::error::Result;
+use crate::format::chunk::TableId;
+use crate::format::key::Key;
+use crate::format::superblock::{BlockRef, Checkpoint};
+use crate::format::value::Value;
+use crate::types::{Ino, NodeId};
+
+use super::radix::Radix;
+use super::tree::Tree;
+use super::view::View;
+
+/// Live blocks by what they hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub data_blocks: u64,
+    /// Promised by fallocate, not written.
+    pub promised_blocks: u64,
+    /// Nodes on the medium.
+    pub node_blocks: u64,
+    /// Table pages on the medium.
+    pub table_blocks: u64,
+}
+
+/// Key tree, tables and counters.
+pub struct State {
+    pub tree: Tree,
+    pub nodes: Radix,
+    /// Index pages of the segment table; its leaves are `log::segments`.
+    pub segments: Radix,
+    pub totals: Totals,
+    /// The smallest inode number that was never logged.
+    pub next_ino: u64,
+}
+
+impl State {
+    /// The state that `checkpoint` names, with nothing loaded.
+    pub fn open(checkpoint: &Checkpoint) -> Self {
+        Self {
+            tree: Tree::open(NodeId(checkpoint.next_node)),
+            nodes: Radix::new(TableId::Nodes, checkpoint.node_table),
+            segments: Radix::new(TableId::Segments, checkpoint.segment_table),
+            totals: Totals {
+                data_blocks: checkpoint.data_blocks,
+                promised_blocks: checkpoint.promised_blocks,
+                node_blocks: checkpoint.node_blocks,
+                table_blocks: checkpoint.table_blocks,
+            },
+            next_ino: checkpoint.next_ino,
+        }
+    }
+
+    /// An empty filesystem, without even a root directory.
+    pub fn create() -> Self {
+        Self {
+            tree: Tree::create(NodeId(2)),
+            nodes: Radix::new(TableId::Nodes, BlockRef::ABSENT),
+            segments: Radix::new(TableId::Segments, BlockRef::ABSENT),
+            totals: Totals::default(),
+            next_ino: Ino::FIRST_USER.0,
+        }
+    }
+
+    /// Blocks in use or spoken for. Dirty nodes count twice where an older copy is on the medium: both take room until the
+    /// next checkpoint is durable.
+    pub fn used_blocks(&self) -> u64 {
+        let t = &self.totals;
+        t.data_blocks + t.promised_blocks + t.node_blocks + t.table_blocks + self.tree.dirty_count() as u64
+    }
+}
+
+impl View for State {
+    fn get(&self, key: &Key) -> Result<Option<Value>> {
+        View::get(&self.tree, key)
+    }
+
+    fn floor(&self, key: &Key) -> Result<Option<(Key, Value)>> {
+        View::floor(&self.tree, key)
+    }
+
+    fn scan(&self, from: &Key, to: &Key, visit: &mut dyn FnMut(&Key, &Value) -> ControlFlow<()>) -> Result<()> {
+        View::scan(&self.tree, from, to, visit)
+    }
+}

@@ -1,0 +1,250 @@
+//! Features of blocks about to be written by a user or moved by the cleaner.
+
+use super::history::{Entry, History, REGION_BLOCKS};
+use super::{Feature, LOG2_MAX, LOG2_MIN, Unit, log2_of_live, log2_of_live_feature};
+use crate::placement::{MoveFacts, WriteFacts, relative_log2};
+
+/// Position of a feature in a [`PlacementRow`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum PlacementFeature {
+    Interval,
+    PreviousInterval,
+    Age,
+    IsCleaning,
+    WrittenOnce,
+    Append,
+    FileBlocks,
+    Position,
+    WriteBlocks,
+    FromClass,
+    RegionInterval,
+    RegionIdle,
+    FileInterval,
+    FileIdle,
+    FileAge,
+}
+
+const COUNT: usize = PlacementFeature::FileAge as usize + 1;
+
+/// One value per feature of [`PLACEMENT`], in its order.
+pub type PlacementRow = [f32; COUNT];
+
+/// The features of placement, in the order of [`PlacementFeature`].
+pub const PLACEMENT: [Feature; COUNT] = [
+    log2_of_live_feature(
+        "interval",
+        "interval between the two last user writes of the block, the one under way included; unknown if written once",
+    ),
+    log2_of_live_feature("previous_interval", "the interval before that; known only at user writes"),
+    log2_of_live_feature("age", "since the user wrote the block; the least at user writes"),
+    flag("is_cleaning", "the cleaner moves the block; a user writes it otherwise"),
+    flag("written_once", "the block was never overwritten"),
+    flag("append", "a user write at or past the end of the file"),
+    Feature {
+        name: "file_blocks",
+        unit: Unit::Log2Blocks,
+        range: [0.0, 32.0],
+        meaning: "size of the file plus one; 0 if unknown",
+    },
+    Feature {
+        name: "position",
+        unit: Unit::Share,
+        range: [0.0, 1.0],
+        meaning: "place of the block within the file; 0 if its size is unknown",
+    },
+    Feature {
+        name: "write_blocks",
+        unit: Unit::Log2Blocks,
+        range: [0.0, 32.0],
+        meaning: "length of the user's write; 0 for moves",
+    },
+    Feature {
+        name: "from_class",
+        unit: Unit::Class,
+        range: [0.0, 1.0],
+        meaning: "class of the segment that a moved block leaves; 0 at user writes",
+    },
+    log2_of_live_feature(
+        "region_interval",
+        "mean update interval of a block in the 64-block neighbourhood, from recent writes without this one",
+    ),
+    log2_of_live_feature("region_idle", "since the last user write in the neighbourhood, this one excepted"),
+    log2_of_live_feature(
+        "file_interval",
+        "mean update interval of a block of the file, from recent writes without this one",
+    ),
+    log2_of_live_feature("file_idle", "since the last user write to the file, this one excepted"),
+    log2_of_live_feature("file_age", "since the file was first seen, as long as it stayed in the table"),
+];
+
+const fn flag(name: &'static str, meaning: &'static str) -> Feature {
+    Feature { name, unit: Unit::Flag, range: [0.0, 1.0], meaning }
+}
+
+impl History {
+    /// The row of a user's write, as seen before it; then notes the write.
+    pub fn user_row(&mut self, w: &WriteFacts) -> PlacementRow {
+        use PlacementFeature::*;
+        let mut row = self.shared(w.ino, w.first_block, w.now, w.live_blocks);
+        let file_blocks = w.file_size_bytes.div_ceil(4096);
+        row[Interval as usize] = w.previous.map_or(LOG2_MAX, |p| log2_of_live(w.now.saturating_sub(p), w.live_blocks));
+        row[PreviousInterval as usize] = stored_interval(w.previous_interval_log2, w.live_blocks);
+        row[Age as usize] = LOG2_MIN;
+        row[WrittenOnce as usize] = flag_of(w.previous.is_none());
+        row[Append as usize] = flag_of(w.append);
+        row[WriteBlocks as usize] = (w.blocks.max(1) as f32).log2();
+        place_in_file(&mut row, w.first_block, file_blocks);
+        self.note(w.ino, w.first_block, w.blocks, file_blocks, w.now, w.live_blocks);
+        row
+    }
+
+    /// The row of a block that the cleaner is about to move.
+    pub fn cleaning_row(&self, m: &MoveFacts) -> PlacementRow {
+        use PlacementFeature::*;
+        let mut row = self.shared(m.ino, m.first_block, m.now, m.live_blocks);
+        row[Interval as usize] = stored_interval(m.interval_log2, m.live_blocks);
+        row[PreviousInterval as usize] = LOG2_MAX;
+        row[Age as usize] = log2_of_live(m.now.saturating_sub(m.birth), m.live_blocks);
+        row[IsCleaning as usize] = 1.0;
+        row[WrittenOnce as usize] = flag_of(m.interval_log2 == 0);
+        row[FromClass as usize] = f32::from(m.from_class.min(8)) / 8.0;
+        if let Some(file) = self.file(m.ino) {
+            place_in_file(&mut row, m.first_block, u64::from(file.file_blocks));
+        }
+        row
+    }
+
+    /// What both kinds of row take from the table.
+    fn shared(&self, ino: u64, block: u64, now: u64, live_blocks: u64) -> PlacementRow {
+        use PlacementFeature::*;
+        let mut row = [0.0; COUNT];
+        for f in [RegionInterval, RegionIdle, FileInterval, FileIdle, FileAge] {
+            row[f as usize] = LOG2_MAX;
+        }
+        if let Some(region) = self.region(ino, block) {
+            let blocks = u64::from(region.file_blocks).clamp(1, REGION_BLOCKS);
+            row[RegionInterval as usize] = mean_interval(region, blocks, now, live_blocks);
+            row[RegionIdle as usize] = log2_of_live(now.saturating_sub(region.last), live_blocks);
+        }
+        if let Some(file) = self.file(ino) {
+            row[FileInterval as usize] = mean_interval(file, u64::from(file.file_blocks), now, live_blocks);
+            row[FileIdle as usize] = log2_of_live(now.saturating_sub(file.last), live_blocks);
+            row[FileAge as usize] = log2_of_live(now.saturating_sub(file.first), live_blocks);
+        }
+        row
+    }
+}
+
+/// Blocks written at a steady rate `r` (of all writes) leave a heat of `r half_life / ln 2`; the mean interval of one of `blocks` is `blocks / r`.
+fn mean_interval(e: &Entry, blocks: u64, now: u64, live_blocks: u64) -> f32 {
+    let half_life = History::half_life(live_blocks);
+    let rate = e.heat(now, half_life) * std::f32::consts::LN_2 / half_life as f32;
+    let interval = blocks.max(1) as f32 / rate.max(f32::MIN_POSITIVE);
+    (interval.log2() + relative_log2(1, live_blocks)).clamp(LOG2_MIN, LOG2_MAX)
+}
+
+fn stored_interval(interval_log2: u8, live_blocks: u64) -> f32 {
+    match interval_log2 {
+        0 => LOG2_MAX,
+        i => (f32::from(i) + relative_log2(1, live_blocks)).clamp(LOG2_MIN, LOG2_MAX),
+    }
+}
+
+fn place_in_file(row: &mut PlacementRow, block: u64, file_blocks: u64) {
+    row[PlacementFeature::FileBlocks as usize] = (1.0 + file_blocks as f32).log2().min(32.0);
+    row[PlacementFeature::Position as usize] = (block as f32 / file_blocks.max(1) as f32).min(1.0);
+}
+
+fn flag_of(yes: bool) -> f32 {
+    f32::from(u8::from(yes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PlacementFeature::*;
+    use super::*;
+
+    const LIVE: u64 = 1 << 16;
+
+    fn user(ino: u64, first_block: u64, now: u64, previous: Option<u64>) -> WriteFacts {
+        WriteFacts {
+            ino,
+            first_block,
+            blocks: 4,
+            file_size_bytes: 4096 << 10,
+            now,
+            previous,
+            live_blocks: LIVE,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn the_order_of_names_is_that_of_the_enum() {
+        assert_eq!(PLACEMENT[IsCleaning as usize].name, "is_cleaning");
+        assert_eq!(PLACEMENT[FromClass as usize].name, "from_class");
+        assert_eq!(PLACEMENT[FileAge as usize].name, "file_age");
+    }
+
+    #[test]
+    fn rows_stay_in_range_whatever_the_facts() {
+        let mut h = History::new(4);
+        for seed in 0..2000u64 {
+            let r = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let live_blocks = r >> (r & 63);
+            let w =
+                WriteFacts { previous: Some(r >> 3), blocks: r as u32, live_blocks, ..user(r >> 60, r, r >> 5, None) };
+            let m = MoveFacts {
+                ino: r >> 60,
+                birth: r,
+                now: r >> 1,
+                interval_log2: r as u8,
+                from_class: r as u8,
+                live_blocks,
+                ..Default::default()
+            };
+            for row in [h.user_row(&w), h.cleaning_row(&m)] {
+                for (value, f) in row.iter().zip(&PLACEMENT) {
+                    assert!((f.range[0]..=f.range[1]).contains(value), "{} = {value}", f.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_says_what_is_known_and_what_is_not() {
+        let mut h = History::default();
+        let new = h.user_row(&user(9, 512, 1000, None));
+        assert_eq!((new[Interval as usize], new[WrittenOnce as usize], new[RegionIdle as usize]), (6.0, 1.0, 6.0));
+        assert_eq!((new[Position as usize], new[WriteBlocks as usize], new[IsCleaning as usize]), (0.5, 2.0, 0.0));
+        let again = h.user_row(&user(9, 512, 1000 + LIVE / 4, Some(1000)));
+        assert_eq!((again[Interval as usize], again[RegionIdle as usize], again[FileAge as usize]), (-2.0, -2.0, -2.0));
+        let m = MoveFacts {
+            ino: 9,
+            first_block: 512,
+            now: 1000 + LIVE,
+            birth: 1000,
+            interval_log2: 14,
+            from_class: 4,
+            live_blocks: LIVE,
+        };
+        let moved = h.cleaning_row(&m);
+        assert_eq!((moved[Interval as usize], moved[Age as usize], moved[FromClass as usize]), (-2.0, 0.0, 0.5));
+        assert_eq!(moved[Position as usize], 0.5);
+    }
+
+    #[test]
+    fn mean_intervals_agree_with_the_rate() {
+        let mut h = History::default();
+        // One region gets every second write: a block of it is rewritten every 128 writes.
+        for now in 0..LIVE * 2 {
+            if now % 2 == 0 {
+                h.note(3, now % 64, 1, 64, now, LIVE);
+            }
+        }
+        let row = h.cleaning_row(&MoveFacts { ino: 3, now: LIVE * 2, live_blocks: LIVE, ..Default::default() });
+        let expected = (128f32 / LIVE as f32).log2();
+        assert!((row[RegionInterval as usize] - expected).abs() < 0.2, "{} {expected}", row[RegionInterval as usize]);
+    }
+}

@@ -1,0 +1,152 @@
+//! Which log head a block goes to: fixed rules, each in its own file, and the learned one.
+//!
+//! A placement maps a write to a class of expected lifetime, 0 the shortest; [`merge`] maps classes onto the log heads that there
+//! are. What a policy remembers is of constant size: per block there is only what the extent holds, its birth (write clock of the last user
+//! write) and the log2 of its last update interval.
+
+mod ewma;
+mod learned;
+mod none;
+mod sepbit;
+mod user_cleaner;
+
+pub use ewma::Ewma;
+pub use learned::{Learned, LifetimeModel};
+pub use none::NoSeparation;
+pub use sepbit::SepBit;
+pub use user_cleaner::UserCleaner;
+
+use crate::segment::SegmentFacts;
+
+/// A run of blocks that a user is writing, placed as a whole; the past that is given is the first block's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriteFacts {
+    pub ino: u64,
+    /// First block within the file.
+    pub first_block: u64,
+    pub blocks: u32,
+    /// Starts at or past the old end of the file.
+    pub append: bool,
+    /// Size of the file before.
+    pub file_size_bytes: u64,
+    /// Write clock.
+    pub now: u64,
+    /// Write clock of the version that is overwritten; `None` if the block is new.
+    pub previous: Option<u64>,
+    /// `interval_log2` of the version that is overwritten; 0 if it was the first.
+    pub previous_interval_log2: u8,
+    /// Live data blocks of the filesystem: the unit that makes lifetimes of different volumes comparable.
+    pub live_blocks: u64,
+}
+
+/// A live block that the cleaner is moving.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MoveFacts {
+    pub ino: u64,
+    pub first_block: u64,
+    /// Write clock.
+    pub now: u64,
+    /// Write clock when the user wrote it.
+    pub birth: u64,
+    /// As the extent holds it; 0: written once.
+    pub interval_log2: u8,
+    /// Class of the segment that it leaves.
+    pub from_class: u8,
+    /// Live data blocks of the filesystem.
+    pub live_blocks: u64,
+}
+
+/// Chooses a class for every block written.
+pub trait Placement: Send {
+    /// The name by which users choose it.
+    fn name(&self) -> &'static str;
+
+    /// Classes in use: answers are below this.
+    fn classes(&self) -> u8;
+
+    fn user_write(&mut self, w: &WriteFacts) -> u8;
+
+    fn cleaning_write(&mut self, m: &MoveFacts) -> u8;
+
+    /// A segment was chosen as victim; `s` is how it was when chosen.
+    fn segment_cleaned(&mut self, _s: &SegmentFacts, _now: u64) {}
+}
+
+/// Names that [`by_name`] knows.
+pub const NAMES: [&str; 4] = ["none", "user-cleaner", "sepbit", "ewma"];
+
+/// The placement of that name (see [`NAMES`]).
+pub fn by_name(name: &str) -> Option<Box<dyn Placement>> {
+    Some(match name {
+        "none" => Box::new(NoSeparation),
+        "user-cleaner" => Box::new(UserCleaner),
+        "sepbit" => Box::new(SepBit::default()),
+        "ewma" => Box::new(Ewma),
+        _ => return None,
+    })
+}
+
+/// The log head for a class: the identity if there are heads enough, otherwise neighbouring classes share one.
+pub fn merge(class: u8, classes: u8, heads: u8) -> u8 {
+    let (classes, heads) = (classes.max(1), heads.max(1));
+    let class = class.min(classes - 1);
+    if heads >= classes { class } else { (u16::from(class) * u16::from(heads) / u16::from(classes)) as u8 }
+}
+
+/// The `interval_log2` that an extent stores: log2 rounded to the nearest, at least 1; 0 stands for "written once".
+pub fn interval_log2(previous: Option<u64>, now: u64) -> u8 {
+    match previous {
+        None => 0,
+        Some(p) => (now.saturating_sub(p).max(1) as f64).log2().round().max(1.0) as u8,
+    }
+}
+
+/// Classes of the policies that place by expected residual lifetime.
+pub const LIFETIME_CLASSES: u8 = 6;
+
+/// Class of a block that is expected to live for another `live_blocks * 2^residual_log2` user-written blocks: geometric, a factor of 4
+/// wide, the coldest from twice the live blocks on. Not a number counts as coldest.
+pub fn lifetime_class(residual_log2: f32) -> u8 {
+    let class = (residual_log2 + 9.0) / 2.0;
+    if class.is_nan() { LIFETIME_CLASSES - 1 } else { class.clamp(0.0, f32::from(LIFETIME_CLASSES - 1)) as u8 }
+}
+
+/// log2 of `blocks / live_blocks`.
+pub(crate) fn relative_log2(blocks: u64, live_blocks: u64) -> f32 {
+    (blocks.max(1) as f64 / live_blocks.max(1) as f64).log2() as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_known_and_says_itself() {
+        for name in NAMES {
+            assert_eq!(by_name(name).map(|p| p.name()), Some(name));
+        }
+        assert!(by_name("best").is_none());
+    }
+
+    #[test]
+    fn merging_keeps_the_order_and_uses_every_head() {
+        assert_eq!((0..6).map(|c| merge(c, 6, 6)).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!((0..6).map(|c| merge(c, 6, 3)).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2]);
+        assert_eq!((0..6).map(|c| merge(c, 6, 4)).collect::<Vec<_>>(), [0, 0, 1, 2, 2, 3]);
+        assert_eq!((merge(3, 6, 1), merge(9, 2, 4), merge(0, 0, 0)), (0, 1, 0));
+    }
+
+    #[test]
+    fn intervals_are_rounded_and_zero_means_once() {
+        assert_eq!(interval_log2(None, 5), 0);
+        assert_eq!([1, 2, 3, 1000].map(|i| interval_log2(Some(7), 7 + i)), [1, 1, 2, 10]);
+        assert_eq!(interval_log2(Some(9), 3), 1);
+    }
+
+    #[test]
+    fn lifetimes_fall_into_geometric_classes() {
+        assert_eq!([-30.0, -7.1, -6.9, -1.0, 0.9, 1.1, 9.0].map(lifetime_class), [0, 0, 1, 4, 4, 5, 5]);
+        assert_eq!(lifetime_class(f32::NAN), 5);
+        assert_eq!(lifetime_class(f32::NEG_INFINITY), 0);
+    }
+}

@@ -1,0 +1,125 @@
+//! Which segment to clean: fixed rules, each in its own file with its formula's source.
+//!
+//! A policy scores facts and chooses; it never moves a block. The cleaner validates whatever was chosen.
+
+mod cost_age;
+mod cost_benefit;
+mod f2fs;
+mod fifo;
+mod greedy;
+mod windowed;
+
+pub use cost_age::CostAge;
+pub use cost_benefit::CostBenefit;
+pub use f2fs::F2fs;
+pub use fifo::Fifo;
+pub use greedy::Greedy;
+pub use windowed::WindowedGreedy;
+
+use crate::index::UtilizationIndex;
+use crate::segment::SegmentFacts;
+
+/// Segments per bucket that [`VictimPolicy::choose`] looks at.
+pub const CANDIDATES_PER_BUCKET: usize = 2;
+
+/// Names that [`by_name`] knows.
+pub const NAMES: [&str; 6] = ["greedy", "cost-benefit", "cost-age", "f2fs", "windowed-greedy", "fifo"];
+
+/// Scores segments for cleaning.
+pub trait VictimPolicy: Send {
+    /// The name by which users choose it.
+    fn name(&self) -> &'static str;
+
+    /// Called once before the scores of one decision are asked for, for policies that need to know the whole.
+    fn observe(&mut self, _index: &UtilizationIndex, _now: u64) {}
+
+    /// How much cleaning this segment is worth, larger is better. At a fixed utilization it must not fall with age.
+    fn score(&self, s: &SegmentFacts, now: u64) -> f64;
+
+    /// The best segment of the index, never a full one. Allocates nothing and costs O(buckets).
+    fn choose(&mut self, index: &UtilizationIndex, now: u64) -> Option<SegmentFacts> {
+        self.observe(index, now);
+        let scored = index.candidates(CANDIDATES_PER_BUCKET).map(|s| (self.score(&s, now), s));
+        scored.filter(|(score, _)| !score.is_nan()).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, s)| s)
+    }
+}
+
+/// The policy of that name (see [`NAMES`]).
+pub fn by_name(name: &str) -> Option<Box<dyn VictimPolicy>> {
+    Some(match name {
+        "greedy" => Box::new(Greedy),
+        "cost-benefit" => Box::new(CostBenefit),
+        "cost-age" => Box::new(CostAge),
+        "f2fs" => Box::new(F2fs::default()),
+        "windowed-greedy" => Box::new(WindowedGreedy::default()),
+        "fifo" => Box::new(Fifo),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(segments: &[(u32, u64)]) -> UtilizationIndex {
+        let mut index = UtilizationIndex::new(segments.len() as u32, 512);
+        for (seg, &(live, seal_clock)) in segments.iter().enumerate() {
+            index.insert(SegmentFacts {
+                seg: seg as u32,
+                live,
+                capacity: 512,
+                seal_clock,
+                write_clock: seal_clock,
+                ..Default::default()
+            });
+        }
+        index
+    }
+
+    fn choice(name: &str, segments: &[(u32, u64)], now: u64) -> Option<u32> {
+        by_name(name).and_then(|mut p| p.choose(&index(segments), now)).map(|s| s.seg)
+    }
+
+    #[test]
+    fn every_name_is_known_and_says_itself() {
+        for name in NAMES {
+            assert_eq!(by_name(name).map(|p| p.name()), Some(name));
+        }
+        assert!(by_name("best").is_none());
+    }
+
+    #[test]
+    fn no_policy_takes_a_full_segment() {
+        for name in NAMES {
+            assert_eq!(choice(name, &[(512, 0), (512, 5)], 1_000_000), None, "{name}");
+            assert_eq!(choice(name, &[(512, 0), (511, 900_000)], 1_000_000), Some(1), "{name}");
+        }
+    }
+
+    #[test]
+    fn age_makes_up_for_utilization_where_the_rule_says_so() {
+        let segments = [(300, 999_000), (400, 1000)];
+        assert_eq!(choice("greedy", &segments, 1_000_000), Some(0));
+        for name in ["cost-benefit", "cost-age", "f2fs"] {
+            assert_eq!(choice(name, &segments, 1_000_000), Some(1), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_index_finds_what_a_full_scan_finds() {
+        let mut rng = 1u64;
+        let mut next = |n: u64| {
+            rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (rng >> 33) % n
+        };
+        let segments: Vec<_> = (0..3000).map(|_| (next(512) as u32, next(1_000_000))).collect();
+        let index = index(&segments);
+        for name in NAMES {
+            let mut policy = by_name(name).unwrap_or_else(|| unreachable!("{name} is in NAMES"));
+            let chosen = policy.choose(&index, 1_000_001).map(|s| policy.score(&s, 1_000_001));
+            let best = index.iter().map(|s| policy.score(s, 1_000_001)).max_by(f64::total_cmp);
+            let (chosen, best) = (chosen.unwrap_or_default(), best.unwrap_or_default());
+            assert!(chosen >= best / crate::index::BUCKET_RATIO, "{name}: {chosen} of {best}");
+        }
+    }
+}
