@@ -325,7 +325,12 @@ fn fallocate_modes_and_copies_reach_the_namespace() {
 
 #[test]
 fn buffered_mapped_and_direct_writes_are_one_file() {
-    let fs = mounted!();
+    for writeback in [true, false] {
+        write_in_three_ways(&mounted!(MountOptions { writeback, ..MountOptions::default() }));
+    }
+}
+
+fn write_in_three_ways(fs: &Mounted) {
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(fs.path("f")).unwrap();
     file.write_all_at(&[1; 12288], 0).unwrap();
     // SAFETY: a shared mapping of a file of that length, unmapped below.
@@ -344,7 +349,11 @@ fn buffered_mapped_and_direct_writes_are_one_file() {
     direct.read_exact_at(page, 4096).unwrap();
     assert_eq!((page[0], page[1]), (2, 1));
     page.fill(3);
-    direct.write_all_at(page, 8192).unwrap();
+    let before = direct.metadata().unwrap().mtime_nsec();
+    eventually("a later time of writing", || {
+        direct.write_all_at(page, 8192).unwrap();
+        direct.metadata().unwrap().mtime_nsec() != before
+    });
     let mut byte = [0];
     file.read_exact_at(&mut byte, 8192).unwrap();
     assert_eq!(byte, [3]);
