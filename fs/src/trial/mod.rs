@@ -21,6 +21,7 @@ pub mod generate;
 pub mod listing;
 pub mod mix;
 pub mod model;
+pub mod on_memory;
 pub mod ops;
 pub mod random;
 pub mod shrink;
