@@ -3,10 +3,14 @@
 //! Imports point one way: `fuse -> namespace -> meta -> log -> device`; `format` is pure bytes and may be
 //! imported by any of them; the cleaner sits beside `namespace`, above `meta` and `log`.
 
+pub mod cleaner;
+pub mod cli;
+pub mod control;
 pub mod device;
 pub mod error;
 pub mod format;
 pub mod log;
+pub mod fuse;
 pub mod meta;
 pub mod namespace;
 pub mod trial;

@@ -9,4 +9,8 @@ pub mod index;
 pub mod placement;
 
 pub mod segment;
+pub mod sim;
+pub mod train;
 pub mod victim;
+pub mod advisor;
+pub mod runtime;

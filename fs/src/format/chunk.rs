@@ -53,13 +53,15 @@ pub struct ChunkHeader {
     pub flushed: Lsn,
     pub write_clock: WriteClock,
     pub payload_blocks: u32,
+    /// Blocks behind the payload: at least what the summary needs, since the end of a chunk is settled before its last record.
+    pub overflow_blocks: u32,
     pub summary_bytes: u32,
 }
 
 impl ChunkHeader {
     /// Blocks of the whole chunk.
     pub fn blocks(&self) -> u32 {
-        1 + self.payload_blocks + overflow_blocks(self.summary_bytes as usize)
+        1 + self.payload_blocks + self.overflow_blocks
     }
 
     /// Address of payload block `index`.
@@ -70,7 +72,7 @@ impl ChunkHeader {
     /// Writes header and summary into the chunk's first block and the overflow blocks behind its payload.
     pub fn seal(&self, summary: &[u8], head: &mut [u8], overflow: &mut [u8]) {
         debug_assert_eq!(summary.len(), self.summary_bytes as usize);
-        debug_assert_eq!(overflow.len(), overflow_blocks(summary.len()) as usize * BLOCK_SIZE);
+        debug_assert_eq!(overflow.len(), self.overflow_blocks as usize * BLOCK_SIZE);
         let inline = summary.len().min(INLINE_LEN);
         head.fill(0);
         overflow.fill(0);
@@ -91,7 +93,7 @@ impl ChunkHeader {
         out.put_u32(0);
         out.put_u32(self.payload_blocks);
         out.put_u32(self.summary_bytes);
-        out.put_u32(0);
+        out.put_u32(self.overflow_blocks);
         for v in [
             self.addr.0,
             self.epoch,
@@ -124,7 +126,7 @@ impl ChunkHeader {
         r.u32()?;
         let payload_blocks = r.u32()?;
         let summary_bytes = r.u32()?;
-        r.u32()?;
+        let overflow_blocks = r.u32()?;
         let header = Self {
             head,
             fsid: found,
@@ -136,13 +138,15 @@ impl ChunkHeader {
             flushed: Lsn(r.u64()?),
             write_clock: WriteClock(r.u64()?),
             payload_blocks,
+            overflow_blocks,
             summary_bytes,
         };
         for (value, good) in [
             (found, found == fsid),
             (header.addr.0, header.addr == addr),
             (u64::from(payload_blocks), payload_blocks <= PAYLOAD_MAX),
-            (u64::from(summary_bytes), summary_bytes as usize <= SUMMARY_MAX),
+            (u64::from(overflow_blocks), overflow_blocks <= OVERFLOW_MAX),
+            (u64::from(summary_bytes), summary_bytes as usize <= INLINE_LEN + overflow_blocks as usize * BLOCK_SIZE),
         ] {
             if !good {
                 return Err(DecodeError::BadValue { what: WHAT, value });
@@ -290,6 +294,7 @@ mod tests {
             addr: BlockAddr(640),
             epoch: 1,
             payload_blocks: 2,
+            overflow_blocks: overflow_blocks(summary.len()) + 1,
             summary_bytes: summary.len() as u32,
             ..ChunkHeader::default()
         };

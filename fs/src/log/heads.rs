@@ -80,6 +80,8 @@ pub struct Pending {
     pub summary: Vec<u8>,
     /// Summary bytes promised to writers.
     pub summary_reserved: usize,
+    /// Overflow blocks, settled when the chunk is closed: the next chunk begins behind them, whatever becomes of the promises.
+    pub overflow: u32,
     pub lsn_first: Lsn,
     pub lsn_last: Lsn,
     /// Writers between reservation and commit.
@@ -90,6 +92,11 @@ pub struct Pending {
 impl Pending {
     pub fn ready(&self) -> bool {
         self.closed && self.pins == 0
+    }
+
+    /// Overflow blocks for what is there and what is promised.
+    pub fn overflow_needed(&self) -> u32 {
+        overflow_blocks(self.summary.len() + self.summary_reserved)
     }
 
     /// Blocks that the chunk takes with `payload` and `summary` more.
@@ -183,6 +190,7 @@ impl Heads {
                 payload: 0,
                 summary: Vec::with_capacity(8192),
                 summary_reserved: 0,
+                overflow: 0,
                 lsn_first: Lsn(0),
                 lsn_last: Lsn(0),
                 pins: 0,

@@ -243,6 +243,11 @@ impl SegmentTable {
         self.dirty_pages.pop_first()
     }
 
+    /// Has the next checkpoint write a page elsewhere.
+    pub fn mark_page(&mut self, page: u64) {
+        self.dirty_pages.insert(page);
+    }
+
     /// Forgets which pages are dirty: the checkpoint being taken holds all of them.
     pub fn clear_dirty(&mut self) {
         self.dirty_pages.clear();

@@ -57,9 +57,12 @@ impl Drop for Ticket<'_> {
         let pending = inner.heads.pending.get_mut(&self.serial).expect("a pinned chunk is pending");
         pending.pins -= 1;
         pending.summary_reserved -= self.summary_bytes;
-        let (head, ready) = (pending.head, pending.ready());
+        let (head, ready, closed) = (pending.head, pending.ready(), pending.closed);
         if ready {
             self.log.dispatch(&mut inner, head);
+        } else if !closed {
+            // What was promised and not used is not left between this chunk and the next.
+            self.log.advance(&mut inner, head, self.serial);
         }
     }
 }
@@ -85,7 +88,7 @@ impl Log {
         per_block: usize,
         purpose: Purpose,
     ) -> Result<Reserved<Ticket<'_>>> {
-        debug_assert!(wanted >= 1 && wanted <= PAYLOAD_MAX);
+        debug_assert!((1..=PAYLOAD_MAX).contains(&wanted));
         let mut inner = self.inner.lock();
         inner.check()?;
         let Some((serial, blocks)) = self.find_room(&mut inner, head, wanted, fixed, per_block, purpose) else {
@@ -179,8 +182,7 @@ impl Log {
     /// Keeps the head's position behind its open chunk.
     fn advance(&self, inner: &mut Inner, head: HeadId, serial: u64) {
         let pending = &inner.heads.pending[&serial];
-        let summary = pending.summary.len() + pending.summary_reserved;
-        let blocks = 1 + pending.payload + crate::format::chunk::overflow_blocks(summary);
+        let blocks = 1 + pending.payload + pending.overflow_needed();
         let end = (pending.chunk.start.0 - self.address(pending.seg, 0).0) as u32 + blocks;
         if let Some(open) = &mut inner.heads.heads[usize::from(head)].segment {
             open.next = end;
@@ -191,6 +193,7 @@ impl Log {
     pub(super) fn close(&self, inner: &mut Inner, serial: u64) {
         let pending = inner.heads.pending.get_mut(&serial).expect("the open chunk is pending");
         pending.closed = true;
+        pending.overflow = pending.overflow_needed();
         let (head, ready) = (pending.head, pending.ready());
         inner.heads.heads[usize::from(head)].open = None;
         if ready {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Subject;
+use crate::cleaner::Cleaner;
 use crate::device::Device;
 use crate::device::memory::MemoryDevice;
 use crate::device::rules::ZonedSpec;
@@ -25,11 +26,20 @@ pub struct OnMemory {
     pub cache_bytes: usize,
     /// Operations between two checkpoints; 0: none but at mount and unmount.
     pub checkpoint_every: usize,
+    /// Operations between two segments cleaned; 0: only when an operation finds no room.
+    pub clean_every: usize,
 }
 
 impl Default for OnMemory {
     fn default() -> Self {
-        Self { segments: 256, segment_blocks: 256, zoned: None, cache_bytes: 64 << 10, checkpoint_every: 37 }
+        Self {
+            segments: 256,
+            segment_blocks: 256,
+            zoned: None,
+            cache_bytes: 64 << 10,
+            checkpoint_every: 37,
+            clean_every: 5,
+        }
     }
 }
 
@@ -37,6 +47,7 @@ impl Default for OnMemory {
 pub struct Mounted {
     pub filesystem: Filesystem,
     pub volume: Arc<Volume>,
+    pub cleaner: Arc<Cleaner>,
 }
 
 impl Subject for OnMemory {
@@ -63,11 +74,12 @@ impl Subject for OnMemory {
             cache_bytes: self.cache_bytes,
             writer_threads: 0,
             heads: None,
-            placement: Box::new(gleanfs_gc::placement::NoSeparation),
+            placement: Box::new(gleanfs_gc::placement::SepBit::default()),
         };
         let volume = Arc::new(Volume::open(medium.clone(), options)?);
+        let cleaner = Cleaner::new(volume.clone(), Box::new(gleanfs_gc::victim::Greedy), true);
         let filesystem = Filesystem::with_clock(volume.clone(), Box::new(move || clock()), Reaping::OnDemand)?;
-        Ok(Mounted { filesystem, volume })
+        Ok(Mounted { filesystem, volume, cleaner })
     }
 
     fn unmount(&self, _medium: &Arc<MemoryDevice>, mounted: Mounted) -> Result<()> {
@@ -87,6 +99,9 @@ impl Subject for OnMemory {
     }
 
     fn background(&self, mounted: &Mounted, step: usize) -> Result<bool> {
+        if self.clean_every > 0 && step % self.clean_every == self.clean_every - 1 {
+            mounted.cleaner.clean_one()?;
+        }
         if self.checkpoint_every > 0 && step % self.checkpoint_every == self.checkpoint_every - 1 {
             mounted.volume.checkpoint(false)?;
             return Ok(true);
