@@ -6,6 +6,7 @@
 pub mod cleaner;
 pub mod cli;
 pub mod control;
+pub mod daemon;
 pub mod device;
 pub mod error;
 pub mod format;

@@ -25,6 +25,7 @@ use crate::types::SegNo;
 
 pub use background::Background;
 pub use marks::{Marks, Pressure};
+pub use moving::Moved;
 
 /// Who chose a victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub enum Decider {
 pub struct Work {
     pub segments: AtomicU64,
     pub moved_blocks: AtomicU64,
+    /// Blocks of the cleaned segments that need not be moved.
+    pub freed_blocks: AtomicU64,
     pub nodes: AtomicU64,
 }
 
@@ -155,8 +158,15 @@ impl Cleaner {
         work.segments.fetch_add(1, Ordering::Relaxed);
         work.moved_blocks.fetch_add(u64::from(moved.blocks), Ordering::Relaxed);
         work.nodes.fetch_add(u64::from(moved.nodes), Ordering::Relaxed);
+        let freed = self.volume.room.segment_blocks.saturating_sub(moved.blocks + moved.nodes);
+        work.freed_blocks.fetch_add(u64::from(freed), Ordering::Relaxed);
         self.tell_placement(victim);
         Ok(Some(moved))
+    }
+
+    /// Whether some segment is less utilized than `utilization_max`.
+    pub fn gain_left(&self, utilization_max: f64) -> bool {
+        self.volume.log().lock().segments.index.emptiest().is_some_and(|s| s.utilization() < utilization_max)
     }
 
     /// Rule 2 of the two axes: in an emergency greedy decides, in process; otherwise a recommendation at hand, otherwise the

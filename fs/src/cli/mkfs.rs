@@ -28,9 +28,9 @@ pub struct Args {
     /// Size of the filesystem [default: that of the device or file]
     #[arg(long, value_name = "SIZE")]
     size: Option<Size>,
-    /// Unit of logging and cleaning
-    #[arg(long, value_name = "SIZE", default_value = "2M")]
-    segment_size: Size,
+    /// Unit of logging and cleaning [default: 2M, less on a small image and more on a huge one]
+    #[arg(long, value_name = "SIZE", conflicts_with = "zoned")]
+    segment_size: Option<Size>,
     /// Share of the device kept from users, so that cleaning stays cheap when it is full
     #[arg(long, value_name = "SHARE", default_value = "6%")]
     overprovision: Share,
@@ -62,7 +62,8 @@ pub struct Args {
 pub struct MkfsOptions {
     /// Bytes; `None`: those of the device or file.
     pub size: Option<u64>,
-    pub segment_size: u64,
+    /// `None`: fit for the size.
+    pub segment_size: Option<u64>,
     pub overprovision: Share,
     pub label: String,
     pub uuid: [u8; 16],
@@ -92,8 +93,7 @@ impl Args {
         });
         let options = MkfsOptions {
             size: self.size.map(|size| size.0),
-            // On a zoned device a segment is a zone.
-            segment_size: zoned.map_or(self.segment_size.0, |zoned| zoned.zone_size),
+            segment_size: self.segment_size.map(|size| size.0),
             overprovision: self.overprovision,
             label: self.label.clone(),
             uuid: self.uuid.unwrap_or_else(uuid::Uuid::new_v4).into_bytes(),
@@ -115,13 +115,14 @@ impl MkfsOptions {
         if let Some(zoned) = &self.zoned {
             return self.check_zones(zoned);
         }
-        if !self.segment_size.is_multiple_of(BLOCK) || !(256 << 10..=1 << 30).contains(&self.segment_size) {
-            let size = Size(self.segment_size);
-            return refuse(format!("--segment-size {size}: must be a multiple of 4K from 256K to 1G, such as 2M"));
+        let Some(segment) = self.segment_size else { return Ok(()) };
+        if !segment.is_multiple_of(BLOCK) || !(128 << 10..=1 << 30).contains(&segment) {
+            let size = Size(segment);
+            return refuse(format!("--segment-size {size}: must be a multiple of 4K from 128K to 1G, such as 2M"));
         }
         match self.size {
-            Some(size) if size < 4 * self.segment_size => {
-                let (size, segment) = (Size(size), Size(self.segment_size));
+            Some(size) if size < 4 * segment => {
+                let (size, segment) = (Size(size), Size(segment));
                 refuse(format!(
                     "--size {size}: too small for segments of {segment}; use a larger size or smaller segments"
                 ))
@@ -227,7 +228,7 @@ mod tests {
         let made =
             options(&["-L", "data", "-U", id, "--size", "1G", "--segment-size", "4M", "--overprovision", "7%", "x"]);
         let made = made.unwrap();
-        assert_eq!((made.size, made.segment_size, made.label.as_str()), (Some(1 << 30), 4 << 20, "data"));
+        assert_eq!((made.size, made.segment_size, made.label.as_str()), (Some(1 << 30), Some(4 << 20), "data"));
         assert_eq!(made.overprovision.hundredths(), 700);
         assert_eq!(made.uuid[10..], [0, 1, 2, 3, 4, 5]);
         assert_eq!(made.zoned, None);
@@ -242,7 +243,7 @@ mod tests {
     fn a_segment_of_a_zoned_image_is_a_zone() {
         let zoned = ["--zoned", "--size", "1G", "--zone-size", "16M", "--zone-capacity", "12M", "--max-open", "6", "x"];
         let made = options(&zoned).unwrap();
-        assert_eq!(made.segment_size, 16 << 20);
+        assert_eq!(made.segment_size, None);
         let expected = ZonedOptions { zone_size: 16 << 20, zone_capacity: 12 << 20, max_open: Some(6) };
         assert_eq!(made.zoned, Some(expected));
     }
@@ -251,8 +252,8 @@ mod tests {
     fn impossible_shapes_are_refused_with_the_reason() {
         for (words, reason) in [
             (&["--segment-size", "5000", "x"][..], "multiple of 4K"),
-            (&["--segment-size", "64K", "x"], "from 256K"),
-            (&["--size", "4M", "x"], "too small"),
+            (&["--segment-size", "64K", "x"], "from 128K"),
+            (&["--size", "4M", "--segment-size", "2M", "x"], "too small"),
             (&["--zone-size", "16M", "x"], "--zoned"),
             (&["--zoned", "x"], "--size"),
             (&["--zoned", "--size", "1G", "--zone-size", "24M", "x"], "power of two"),

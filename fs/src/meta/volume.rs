@@ -112,6 +112,7 @@ pub struct Volume {
     epoch: u64,
     next_ino: AtomicU64,
     pub(crate) user_bytes: AtomicU64,
+    user_bytes_before: u64,
     device_bytes_before: u64,
     /// Weak: the cleaner holds the volume.
     relief: OnceLock<Weak<dyn Relief>>,
@@ -140,6 +141,7 @@ impl Volume {
             identity: base.identity,
             next_ino: AtomicU64::new(next_ino),
             user_bytes: AtomicU64::new(base.last.user_bytes),
+            user_bytes_before: base.last.user_bytes,
             device_bytes_before: base.last.device_bytes.wrapping_sub(written),
             checkpoints: Mutex::new(Checkpoints { slots: base.slots, last: base.last }),
             placement: Mutex::new(options.placement),
@@ -310,6 +312,30 @@ impl Volume {
             user_bytes: self.user_bytes.load(Ordering::Relaxed),
             device_bytes: self.log.device.traffic().written_bytes.wrapping_add(self.device_bytes_before),
         }
+    }
+
+    /// Bytes of file data written since the mount.
+    pub fn user_bytes_since_mount(&self) -> u64 {
+        self.user_bytes.load(Ordering::Relaxed) - self.user_bytes_before
+    }
+
+    /// Bytes of metadata nodes in memory.
+    pub fn cached_bytes(&self) -> usize {
+        self.state.read().tree.memory_bytes()
+    }
+
+    /// Bytes of a segment.
+    pub fn segment_bytes(&self) -> u64 {
+        bytes_of(self.identity.segment_blocks)
+    }
+
+    /// Another placement from the next write on.
+    pub fn set_placement(&self, placement: Box<dyn Placement>) {
+        *self.placement.lock() = placement;
+    }
+
+    pub fn placement_name(&self) -> &'static str {
+        self.placement.lock().name()
     }
 
     /// A fresh inode number, never given out before (also across crashes).

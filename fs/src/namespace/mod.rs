@@ -84,6 +84,11 @@ impl Filesystem {
         self.reaper.reap(steps_max)
     }
 
+    /// Ends the freeing in the background: the filesystem is about to be unmounted.
+    pub fn stop(&self) {
+        self.reaper.stop();
+    }
+
     fn op(&self) -> Op {
         Op { now: (self.clock)(), names: self.names }
     }

@@ -48,6 +48,12 @@ pub struct Reaper {
 }
 
 impl Reaper {
+    /// Has the thread end after its present step.
+    pub fn stop(&self) {
+        self.shared.queue.lock().stopped = true;
+        self.shared.wake.notify_all();
+    }
+
     /// Queues what the medium lists, unless the mount is read-only.
     pub fn start(volume: Arc<Volume>, reaping: Reaping) -> Result<Self> {
         let writable = volume.writable().is_ok();
@@ -158,8 +164,7 @@ fn spawn(shared: Arc<Shared>) -> Result<JoinHandle<()>> {
 
 impl Drop for Reaper {
     fn drop(&mut self) {
-        self.shared.queue.lock().stopped = true;
-        self.shared.wake.notify_all();
+        self.stop();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

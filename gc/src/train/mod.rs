@@ -36,7 +36,12 @@ pub struct TrainOptions {
 impl TrainOptions {
     /// What the shipped model was made with.
     pub fn shipped(seed: u64) -> Self {
-        Self { seed, blocks: 32_768, samples: 12_000, fit: FitOptions { epochs: 24, ..FitOptions::default() } }
+        Self {
+            seed,
+            blocks: 32_768,
+            samples: 24_000,
+            fit: FitOptions { epochs: 16, batch: 128, ..FitOptions::default() },
+        }
     }
 }
 

@@ -44,7 +44,7 @@ impl Scene {
     }
 }
 
-/// What models are fitted to. None of these settings is judged.
+/// What models are fitted to. Of these settings only `uniform` and `files` are judged too, at other sizes and seeds.
 pub fn training_scenes(blocks: u32) -> Vec<Scene> {
     let shift = |periods: f64| (f64::from(blocks) * periods) as u64;
     let overwrites = |name, pattern| Scene::overwrites(name, blocks, pattern);
