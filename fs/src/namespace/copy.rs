@@ -58,7 +58,8 @@ impl Filesystem {
                 done += data - at;
                 continue;
             }
-            let want = (copy.len - done).min(BUFFER_BYTES as u64) as usize;
+            let hole = self.seek_from(copy.from, at, Seek::Hole)?;
+            let want = (copy.len - done).min(hole - at).min(BUFFER_BYTES as u64) as usize;
             let read = self.read_at(copy.from, at, &mut buf[..want])?;
             if read == 0 {
                 break;

@@ -231,7 +231,10 @@ impl Client<'_> {
             }
         }
         let ignored = disturbance.map(|d| [d.create.bytes(), d.unlink.bytes()]);
-        Ok(listing.finish(ignored.as_ref().map_or(&[], |names| names)).map_or_else(Outcome::Broken, Outcome::Entries))
+        Ok(match listing.finish(ignored.as_ref().map_or(&[], |names| names)) {
+            Ok(entries) => Outcome::Entries(entries.into_iter().map(Entry::anonymous).collect()),
+            Err(why) => Outcome::Broken(why),
+        })
     }
 
     /// Runs what may take the name away from an inode, which then is forgotten unless it is open.

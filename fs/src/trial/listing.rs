@@ -8,13 +8,20 @@ use crate::error::Result;
 use crate::namespace::api::{DirEntry, Namespace};
 use crate::types::Ino;
 
-/// An entry, without what may differ between filesystems.
+/// An entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     pub name: Vec<u8>,
     pub dtype: u8,
     pub ino: Ino,
     pub facts: Option<Facts>,
+}
+
+impl Entry {
+    /// The entry as another filesystem would have it, whose inode numbers differ.
+    pub fn anonymous(self) -> Self {
+        Self { ino: Ino(0), ..self }
+    }
 }
 
 /// A directory being read.

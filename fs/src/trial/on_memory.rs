@@ -28,6 +28,8 @@ pub struct OnMemory {
     pub checkpoint_every: usize,
     /// Operations between two segments cleaned; 0: only when an operation finds no room.
     pub clean_every: usize,
+    /// Once mkfs is through, flushes say that they succeeded and do nothing: nothing that is synced may survive, and the trial must find it.
+    pub flushes_lost: bool,
 }
 
 impl Default for OnMemory {
@@ -39,6 +41,7 @@ impl Default for OnMemory {
             cache_bytes: 64 << 10,
             checkpoint_every: 37,
             clean_every: 5,
+            flushes_lost: false,
         }
     }
 }
@@ -65,6 +68,7 @@ impl Subject for OnMemory {
         });
         let options = FormatOptions::new([7; 16], [9; 16], 0);
         mkfs::format(device.clone(), &options, &root_edits(0, 0, Time::default()))?;
+        device.lose_flushes(self.flushes_lost);
         Ok(device)
     }
 

@@ -80,6 +80,8 @@ impl Table {
     }
 
     pub(super) fn rename(&mut self, now: Time, from: Place<'_>, to: Place<'_>, mode: RenameMode) -> Result<()> {
+        self.node(from.parent)?.directory()?;
+        self.node(to.parent)?.directory()?;
         let source = self.existing(from.parent, from.name)?;
         let target = self.find(to.parent, to.name)?;
         match (mode, target) {
