@@ -24,6 +24,8 @@ pub const OVERFLOW_MAX: u32 = 15;
 pub const CHUNK_BLOCKS_MAX: u32 = 1 + PAYLOAD_MAX + OVERFLOW_MAX;
 /// Most summary bytes in a chunk.
 pub const SUMMARY_MAX: usize = INLINE_LEN + OVERFLOW_MAX as usize * BLOCK_SIZE;
+/// Fills a summary whose blocks were promised and not used; stands behind all records.
+pub const PADDING: u8 = 0;
 /// Most bytes of one encoded operation record.
 pub const RECORD_BYTES_MAX: usize = 32 * 1024;
 
@@ -238,6 +240,9 @@ pub fn decode_summary(header: &ChunkHeader, head: &[u8], overflow: &[u8]) -> Res
     let mut r = Reader::new(&bytes, WHAT);
     let mut records = Vec::new();
     while !r.is_empty() {
+        if r.rest().iter().all(|byte| *byte == PADDING) {
+            break;
+        }
         records.push(decode_record(&mut r, header)?);
     }
     Ok(records)

@@ -47,6 +47,8 @@ impl Ticket<'_> {
         let mut inner = self.log.inner.lock();
         let pending = inner.heads.pending.get_mut(&self.serial).expect("a pinned chunk is pending");
         pending.add_record(lsn, record);
+        // In one step with the record, so that it never counts twice: the chunk must not be promised more than it may take.
+        pending.summary_reserved -= std::mem::take(&mut self.summary_bytes);
         inner.set_last_lsn(lsn);
     }
 }
@@ -57,9 +59,12 @@ impl Drop for Ticket<'_> {
         let pending = inner.heads.pending.get_mut(&self.serial).expect("a pinned chunk is pending");
         pending.pins -= 1;
         pending.summary_reserved -= self.summary_bytes;
-        let (head, ready) = (pending.head, pending.ready());
+        let (head, ready, closed) = (pending.head, pending.ready(), pending.closed);
         if ready {
             self.log.dispatch(&mut inner, head);
+        } else if !closed {
+            // What was promised and not used is given back while the chunk is still the head's last.
+            self.log.advance(&mut inner, head, self.serial);
         }
     }
 }
@@ -178,10 +183,9 @@ impl Log {
 
     /// Keeps the head's position behind its open chunk.
     fn advance(&self, inner: &mut Inner, head: HeadId, serial: u64) {
-        let pending = &inner.heads.pending[&serial];
-        let summary = pending.summary.len() + pending.summary_reserved;
-        let blocks = 1 + pending.payload + crate::format::chunk::overflow_blocks(summary);
-        let end = (pending.chunk.start.0 - self.address(pending.seg, 0).0) as u32 + blocks;
+        let pending = inner.heads.pending.get_mut(&serial).expect("the open chunk is pending");
+        pending.extent_blocks = pending.blocks_promised();
+        let end = (pending.chunk.start.0 - self.address(pending.seg, 0).0) as u32 + pending.extent_blocks;
         if let Some(open) = &mut inner.heads.heads[usize::from(head)].segment {
             open.next = end;
         }

@@ -82,7 +82,7 @@ impl Log {
             if !pending.ready() {
                 return;
             }
-            let summary = std::mem::take(&mut pending.summary);
+            let summary = pending.take_summary();
             let header = ChunkHeader {
                 head,
                 fsid: self.shape.fsid,
