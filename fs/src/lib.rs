@@ -4,8 +4,10 @@
 //! imported by any of them; the cleaner sits beside `namespace`, above `meta` and `log`.
 
 pub mod device;
+pub mod dump;
 pub mod error;
 pub mod format;
+pub mod fsck;
 pub mod log;
 pub mod meta;
 pub mod namespace;
