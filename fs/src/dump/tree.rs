@@ -1,5 +1,6 @@
 //! The key tree: whole, by node, by inode; and the node table.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use crate::error::Error;
@@ -15,10 +16,14 @@ use super::{Result, show};
 
 /// Every node in the order of its keys, indented by depth. A node that cannot be read is told, and the walk goes on.
 pub(super) fn tree(volume: &Volume, out: &mut impl Write) -> Result<()> {
-    // The level falls by one with each step down, so a damaged tree cannot lead round in a circle.
+    let mut shown = HashSet::new();
     let mut stack = vec![(NodeId::ROOT, 0usize, None)];
     while let Some((id, depth, level)) = stack.pop() {
         let indent = "  ".repeat(depth);
+        if !shown.insert(id) {
+            writeln!(out, "{indent}node {id}: reached for the second time")?;
+            continue;
+        }
         let node = match fetch(volume, id) {
             Ok(Some(node)) if level.is_none_or(|level: u8| level == node.level()) => node,
             Ok(Some(node)) => {

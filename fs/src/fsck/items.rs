@@ -302,7 +302,8 @@ impl Current {
         if extent.kind == ExtentKind::Lost {
             report.add(Finding::LostBlocks { ino, file_block: first, blocks: extent.blocks });
         }
-        let size_blocks = self.inode.as_ref().map_or(u64::MAX, |inode| inode.size.div_ceil(BLOCK_SIZE as u64));
+        let regular = self.inode.as_ref().filter(|inode| dtype_of(inode.mode) == DT_REG);
+        let size_blocks = regular.map_or(u64::MAX, |inode| inode.size.div_ceil(BLOCK_SIZE as u64));
         let exposed = extent.kind == ExtentKind::Data && end > size_blocks && !trimmed && self.is_alive();
         if exposed && !self.beyond_told {
             self.beyond_told = true;
