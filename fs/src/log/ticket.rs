@@ -47,6 +47,8 @@ impl Ticket<'_> {
         let mut inner = self.log.inner.lock();
         let pending = inner.heads.pending.get_mut(&self.serial).expect("a pinned chunk is pending");
         pending.add_record(lsn, record);
+        // In one step with the record, so that it never counts twice: the chunk must not be promised more than it may take.
+        pending.summary_reserved -= std::mem::take(&mut self.summary_bytes);
         inner.set_last_lsn(lsn);
     }
 }
