@@ -30,9 +30,10 @@ pub fn unmountable() -> Option<&'static str> {
     }
 }
 
-/// Prints `outcome` of a campaign as its program's exit status.
-pub fn conclude(name: &str, outcome: anyhow::Result<()>) -> std::process::ExitCode {
-    match outcome {
+/// Runs a campaign as a program does: an interrupt ends it after everything has been taken down, a failure is one line.
+pub fn campaign(name: &str, run: impl FnOnce() -> anyhow::Result<()>) -> std::process::ExitCode {
+    gleanfs::cli::bench::process::take_interrupts();
+    match run() {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("{name}: {why:#}");

@@ -10,5 +10,6 @@ struct Line {
 }
 
 fn main() -> std::process::ExitCode {
-    xtests::conclude("fsx", xtests::fsx::run(&Line::parse().options))
+    let options = Line::parse().options;
+    xtests::campaign("fsx", || xtests::fsx::run(&options))
 }

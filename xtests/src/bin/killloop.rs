@@ -25,13 +25,12 @@ fn main() -> ExitCode {
             // Expected: the daemon has been killed under us.
             Err(_) => ExitCode::FAILURE,
         },
-        None => xtests::conclude(
-            "killloop",
+        None => xtests::campaign("killloop", || {
             killloop::run(&line.options, || {
                 let mut me = Command::new(std::env::current_exe().context("finding this program")?);
                 me.arg("--writer");
                 Ok(me)
-            }),
-        ),
+            })
+        }),
     }
 }

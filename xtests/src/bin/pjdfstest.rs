@@ -10,5 +10,6 @@ struct Line {
 }
 
 fn main() -> std::process::ExitCode {
-    xtests::conclude("pjdfstest", xtests::pjdfstest::run(&Line::parse().options))
+    let options = Line::parse().options;
+    xtests::campaign("pjdfstest", || xtests::pjdfstest::run(&options))
 }

@@ -13,5 +13,5 @@ fn main() -> std::process::ExitCode {
     let mut options = Line::parse().options;
     // A build of gleanfs and its dependencies needs some gigabytes.
     options.setup.size_mib = options.setup.size_mib.max(4096);
-    xtests::conclude("programs", xtests::programs::run(&options))
+    xtests::campaign("programs", || xtests::programs::run(&options))
 }

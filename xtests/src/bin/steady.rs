@@ -23,20 +23,23 @@ struct Line {
 fn main() -> ExitCode {
     let line = Line::parse();
     if let [target, beside] = line.probe.as_slice() {
-        return xtests::conclude("probe", steady::probe::main(target, beside));
+        return match steady::probe::main(target, beside) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("probe: {why:#}");
+                ExitCode::FAILURE
+            }
+        };
     }
-    let outcome = steady::run(&line.options, || {
-        let mut me = Command::new(std::env::current_exe().context("finding this program")?);
-        me.arg("--probe");
-        Ok(me)
-    });
-    xtests::conclude(
-        "steady",
-        outcome.and_then(|outcome| {
-            outcome.print();
-            let (stall_ms, most) = (outcome.stall_us() / 1000, line.stall_max_ms);
-            ensure!(stall_ms <= most, "a stall of {stall_ms} ms; at most {most} ms are allowed");
-            Ok(())
-        }),
-    )
+    xtests::campaign("steady", || {
+        let outcome = steady::run(&line.options, || {
+            let mut me = Command::new(std::env::current_exe().context("finding this program")?);
+            me.arg("--probe");
+            Ok(me)
+        })?;
+        outcome.print();
+        let (stall_ms, most) = (outcome.stall_us() / 1000, line.stall_max_ms);
+        ensure!(stall_ms <= most, "a stall of {stall_ms} ms; at most {most} ms are allowed");
+        Ok(())
+    })
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use gleanfs::cli::bench::process::check_interrupt;
 
 use crate::block::{BLOCK, Seen, Stamp, see};
 use crate::random::Random;
@@ -52,6 +53,7 @@ pub fn run(options: &Options, writer: impl Fn() -> Result<Command>) -> Result<()
     let mut oracle = Oracle::default();
     let mut acknowledged = 0;
     for round in 0..options.rounds {
+        check_interrupt()?;
         let replay = format!("round {round}; replay with --seed {} --rounds {}", options.seed, round + 1);
         let plan = Plan { seed: random.draw(), next_version: oracle.next_version(), files: oracle.files() };
         let child = start(writer()?, volume.target(), &plan)?;

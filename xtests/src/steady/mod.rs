@@ -14,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use gleanfs::cli::bench::process::check_interrupt;
 
 use crate::block::{BLOCK, Seen, Stamp, see};
 use crate::random::Random;
@@ -105,6 +106,9 @@ impl Load {
             buffer: Aligned([0; BLOCK]),
         };
         for index in 0..blocks {
+            if index % 1024 == 0 {
+                check_interrupt()?;
+            }
             load.write(index).with_context(|| format!("filling, block {index} of {blocks}"))?;
         }
         load.file.sync_all()?;
@@ -124,6 +128,7 @@ impl Load {
             let index = self.random.below(self.versions.len() as u64);
             self.write(index).with_context(|| format!("overwrite {done} of {overwrites}"))?;
             if (done + 1) % fsync_every == 0 {
+                check_interrupt()?;
                 self.file.sync_data().with_context(|| format!("fsync after overwrite {done}"))?;
             }
             if (done + 1) % (overwrites / 10).max(1) == 0 {
