@@ -1,3 +1,5 @@
-//! The one program of gleanfs.
+//! The one program of gleanfs. Everything that it does is in [`gleanfs::cli`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    gleanfs::cli::main()
+}

@@ -8,5 +8,9 @@ pub mod features;
 pub mod index;
 pub mod placement;
 
+pub mod advisor;
+pub mod runtime;
 pub mod segment;
+pub mod sim;
+pub mod train;
 pub mod victim;

@@ -11,7 +11,7 @@ pub struct SegmentFacts {
     pub live: u32,
     /// Blocks that it can hold (on a zoned device segments may differ).
     pub capacity: u32,
-    /// Class of the log head that filled it, before classes were merged onto heads.
+    /// Class of the first block written to it. With fewer heads than classes a segment may hold other classes too.
     pub class: u8,
     /// Write clock when it was sealed. Fixed while the segment is in an index.
     pub seal_clock: u64,

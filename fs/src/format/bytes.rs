@@ -72,11 +72,6 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
-    /// What is not read yet.
-    pub fn rest(&self) -> &'a [u8] {
-        self.rest
-    }
-
     /// The next `n` bytes as they are.
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
         let (head, rest) = self.rest.split_at_checked(n).ok_or(DecodeError::Truncated { what: self.what })?;

@@ -24,8 +24,6 @@ pub const OVERFLOW_MAX: u32 = 15;
 pub const CHUNK_BLOCKS_MAX: u32 = 1 + PAYLOAD_MAX + OVERFLOW_MAX;
 /// Most summary bytes in a chunk.
 pub const SUMMARY_MAX: usize = INLINE_LEN + OVERFLOW_MAX as usize * BLOCK_SIZE;
-/// Fills a summary whose blocks were promised and not used; stands behind all records.
-pub const PADDING: u8 = 0;
 /// Most bytes of one encoded operation record.
 pub const RECORD_BYTES_MAX: usize = 32 * 1024;
 
@@ -55,13 +53,15 @@ pub struct ChunkHeader {
     pub flushed: Lsn,
     pub write_clock: WriteClock,
     pub payload_blocks: u32,
+    /// Blocks behind the payload: at least what the summary needs, since the end of a chunk is settled before its last record.
+    pub overflow_blocks: u32,
     pub summary_bytes: u32,
 }
 
 impl ChunkHeader {
     /// Blocks of the whole chunk.
     pub fn blocks(&self) -> u32 {
-        1 + self.payload_blocks + overflow_blocks(self.summary_bytes as usize)
+        1 + self.payload_blocks + self.overflow_blocks
     }
 
     /// Address of payload block `index`.
@@ -72,7 +72,7 @@ impl ChunkHeader {
     /// Writes header and summary into the chunk's first block and the overflow blocks behind its payload.
     pub fn seal(&self, summary: &[u8], head: &mut [u8], overflow: &mut [u8]) {
         debug_assert_eq!(summary.len(), self.summary_bytes as usize);
-        debug_assert_eq!(overflow.len(), overflow_blocks(summary.len()) as usize * BLOCK_SIZE);
+        debug_assert_eq!(overflow.len(), self.overflow_blocks as usize * BLOCK_SIZE);
         let inline = summary.len().min(INLINE_LEN);
         head.fill(0);
         overflow.fill(0);
@@ -93,7 +93,7 @@ impl ChunkHeader {
         out.put_u32(0);
         out.put_u32(self.payload_blocks);
         out.put_u32(self.summary_bytes);
-        out.put_u32(0);
+        out.put_u32(self.overflow_blocks);
         for v in [
             self.addr.0,
             self.epoch,
@@ -126,7 +126,7 @@ impl ChunkHeader {
         r.u32()?;
         let payload_blocks = r.u32()?;
         let summary_bytes = r.u32()?;
-        r.u32()?;
+        let overflow_blocks = r.u32()?;
         let header = Self {
             head,
             fsid: found,
@@ -138,13 +138,15 @@ impl ChunkHeader {
             flushed: Lsn(r.u64()?),
             write_clock: WriteClock(r.u64()?),
             payload_blocks,
+            overflow_blocks,
             summary_bytes,
         };
         for (value, good) in [
             (found, found == fsid),
             (header.addr.0, header.addr == addr),
             (u64::from(payload_blocks), payload_blocks <= PAYLOAD_MAX),
-            (u64::from(summary_bytes), summary_bytes as usize <= SUMMARY_MAX),
+            (u64::from(overflow_blocks), overflow_blocks <= OVERFLOW_MAX),
+            (u64::from(summary_bytes), summary_bytes as usize <= INLINE_LEN + overflow_blocks as usize * BLOCK_SIZE),
         ] {
             if !good {
                 return Err(DecodeError::BadValue { what: WHAT, value });
@@ -240,9 +242,6 @@ pub fn decode_summary(header: &ChunkHeader, head: &[u8], overflow: &[u8]) -> Res
     let mut r = Reader::new(&bytes, WHAT);
     let mut records = Vec::new();
     while !r.is_empty() {
-        if r.rest().iter().all(|byte| *byte == PADDING) {
-            break;
-        }
         records.push(decode_record(&mut r, header)?);
     }
     Ok(records)
@@ -295,6 +294,7 @@ mod tests {
             addr: BlockAddr(640),
             epoch: 1,
             payload_blocks: 2,
+            overflow_blocks: overflow_blocks(summary.len()) + 1,
             summary_bytes: summary.len() as u32,
             ..ChunkHeader::default()
         };

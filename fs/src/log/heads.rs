@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::device::aligned::AlignedBuf;
-use crate::format::chunk::{CHUNK_BLOCKS_MAX, INLINE_LEN, PADDING, PAYLOAD_MAX, SUMMARY_MAX, overflow_blocks};
+use crate::format::chunk::{CHUNK_BLOCKS_MAX, PAYLOAD_MAX, SUMMARY_MAX, overflow_blocks};
 use crate::format::superblock::{HEADS_MAX, HeadPosition};
-use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, SegNo};
+use crate::types::{BlockAddr, Lsn, SegNo};
 
 use super::LogShape;
 use super::buffer::ChunkBuf;
@@ -80,9 +80,8 @@ pub struct Pending {
     pub summary: Vec<u8>,
     /// Summary bytes promised to writers.
     pub summary_reserved: usize,
-    /// Blocks of the whole chunk as far as its head's position went past them: the next chunk begins behind, so the chunk
-    /// gets exactly as long ([`Pending::take_summary`]).
-    pub extent_blocks: u32,
+    /// Overflow blocks, settled when the chunk is closed: the next chunk begins behind them, whatever becomes of the promises.
+    pub overflow: u32,
     pub lsn_first: Lsn,
     pub lsn_last: Lsn,
     /// Writers between reservation and commit.
@@ -95,20 +94,9 @@ impl Pending {
         self.closed && self.pins == 0
     }
 
-    /// Blocks that the chunk takes if every promise is kept.
-    pub fn blocks_promised(&self) -> u32 {
-        self.blocks_with(0, 0)
-    }
-
-    /// The summary, padded so that the chunk reaches the next one also where records were smaller than promised: readers go
-    /// from chunk to chunk.
-    pub fn take_summary(&mut self) -> Vec<u8> {
-        let mut summary = std::mem::take(&mut self.summary);
-        let overflow = self.extent_blocks - 1 - self.payload;
-        if overflow_blocks(summary.len()) < overflow {
-            summary.resize(INLINE_LEN + (overflow as usize - 1) * BLOCK_SIZE + 1, PADDING);
-        }
-        summary
+    /// Overflow blocks for what is there and what is promised.
+    pub fn overflow_needed(&self) -> u32 {
+        overflow_blocks(self.summary.len() + self.summary_reserved)
     }
 
     /// Blocks that the chunk takes with `payload` and `summary` more.
@@ -202,7 +190,7 @@ impl Heads {
                 payload: 0,
                 summary: Vec::with_capacity(8192),
                 summary_reserved: 0,
-                extent_blocks: 1,
+                overflow: 0,
                 lsn_first: Lsn(0),
                 lsn_last: Lsn(0),
                 pins: 0,

@@ -160,6 +160,18 @@ impl Log {
         self.inner.lock().blocks_since_checkpoint
     }
 
+    /// Segments that can be opened before the next checkpoint.
+    pub fn available_segments(&self) -> u32 {
+        self.inner.lock().heads.available() as u32
+    }
+
+    /// Whether somebody with this purpose could open a segment and a chunk now.
+    pub fn has_room(&self, purpose: Purpose) -> bool {
+        let inner = self.inner.lock();
+        let heads = &inner.heads;
+        heads.may_open(purpose) && !heads.prepared.is_empty() && !heads.buffers.is_empty()
+    }
+
     /// The first failure that made the log unfit for writing.
     pub fn failure(&self) -> Result<()> {
         self.inner.lock().check()

@@ -22,11 +22,10 @@ pub fn read_chunk(device: &dyn Device, fsid: u64, addr: BlockAddr, room: u32) ->
     if header.blocks() > room {
         return Ok(None);
     }
-    let overflow_blocks = header.blocks() - 1 - header.payload_blocks;
-    let records = if overflow_blocks == 0 {
+    let records = if header.overflow_blocks == 0 {
         decode_summary(&header, &head, &[])
     } else {
-        let mut overflow = AlignedBuf::new(overflow_blocks as usize);
+        let mut overflow = AlignedBuf::new(header.overflow_blocks as usize);
         device.read(header.payload(header.payload_blocks), &mut overflow)?;
         decode_summary(&header, &head, &overflow)
     };

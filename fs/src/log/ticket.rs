@@ -47,7 +47,7 @@ impl Ticket<'_> {
         let mut inner = self.log.inner.lock();
         let pending = inner.heads.pending.get_mut(&self.serial).expect("a pinned chunk is pending");
         pending.add_record(lsn, record);
-        // In one step with the record, so that it never counts twice: the chunk must not be promised more than it may take.
+        // In one step with the record, so that it never counts twice: a chunk closed in between would be settled too long.
         pending.summary_reserved -= std::mem::take(&mut self.summary_bytes);
         inner.set_last_lsn(lsn);
     }
@@ -63,7 +63,7 @@ impl Drop for Ticket<'_> {
         if ready {
             self.log.dispatch(&mut inner, head);
         } else if !closed {
-            // What was promised and not used is given back while the chunk is still the head's last.
+            // What was promised and not used is not left between this chunk and the next.
             self.log.advance(&mut inner, head, self.serial);
         }
     }
@@ -90,7 +90,7 @@ impl Log {
         per_block: usize,
         purpose: Purpose,
     ) -> Result<Reserved<Ticket<'_>>> {
-        debug_assert!(wanted >= 1 && wanted <= PAYLOAD_MAX);
+        debug_assert!((1..=PAYLOAD_MAX).contains(&wanted));
         let mut inner = self.inner.lock();
         inner.check()?;
         let Some((serial, blocks)) = self.find_room(&mut inner, head, wanted, fixed, per_block, purpose) else {
@@ -183,9 +183,9 @@ impl Log {
 
     /// Keeps the head's position behind its open chunk.
     fn advance(&self, inner: &mut Inner, head: HeadId, serial: u64) {
-        let pending = inner.heads.pending.get_mut(&serial).expect("the open chunk is pending");
-        pending.extent_blocks = pending.blocks_promised();
-        let end = (pending.chunk.start.0 - self.address(pending.seg, 0).0) as u32 + pending.extent_blocks;
+        let pending = &inner.heads.pending[&serial];
+        let blocks = 1 + pending.payload + pending.overflow_needed();
+        let end = (pending.chunk.start.0 - self.address(pending.seg, 0).0) as u32 + blocks;
         if let Some(open) = &mut inner.heads.heads[usize::from(head)].segment {
             open.next = end;
         }
@@ -193,9 +193,13 @@ impl Log {
 
     /// Closes a chunk: no more room in it; it is written when its last writer is done.
     pub(super) fn close(&self, inner: &mut Inner, serial: u64) {
+        let head = inner.heads.pending[&serial].head;
+        // Where the chunk ends and where its head goes on are settled in one step: neither a gap nor an overlap.
+        self.advance(inner, head, serial);
         let pending = inner.heads.pending.get_mut(&serial).expect("the open chunk is pending");
         pending.closed = true;
-        let (head, ready) = (pending.head, pending.ready());
+        pending.overflow = pending.overflow_needed();
+        let ready = pending.ready();
         inner.heads.heads[usize::from(head)].open = None;
         if ready {
             self.dispatch(inner, head);

@@ -82,7 +82,7 @@ impl Log {
             if !pending.ready() {
                 return;
             }
-            let summary = pending.take_summary();
+            let summary = std::mem::take(&mut pending.summary);
             let header = ChunkHeader {
                 head,
                 fsid: self.shape.fsid,
@@ -94,6 +94,7 @@ impl Log {
                 flushed,
                 write_clock: clock,
                 payload_blocks: pending.payload,
+                overflow_blocks: pending.overflow,
                 summary_bytes: summary.len() as u32,
             };
             let chunk = Arc::clone(&pending.chunk);
@@ -128,8 +129,7 @@ impl Log {
         let header = &job.header;
         let blocks = header.blocks();
         // SAFETY: the chunk is closed, has no writer, and only this job seals it.
-        let (head, overflow) =
-            unsafe { job.chunk.summary_mut(header.payload_blocks, blocks - 1 - header.payload_blocks) };
+        let (head, overflow) = unsafe { job.chunk.summary_mut(header.payload_blocks, header.overflow_blocks) };
         header.seal(&job.summary, head, overflow);
         self.inner.lock().check()?;
         // SAFETY: it was just sealed.

@@ -34,7 +34,7 @@ impl Mapped {
     }
 
     /// The part within `first..end`.
-    fn within(&self, first: u64, end: u64) -> Self {
+    pub(crate) fn within(&self, first: u64, end: u64) -> Self {
         let (from, to) = (self.first.max(first), self.end().min(end));
         Self { first: from, extent: self.extent.slice((from - self.first) as u32, (to - from) as u32) }
     }

@@ -15,13 +15,12 @@ use super::apply::overlapping;
 use super::space::RELEASE_TRANCHE_BLOCKS;
 use super::state::State;
 use super::view::View;
-use super::volume::{Plan, Volume, WriteHint, bytes_of};
+use super::volume::{Plan, RecordRoom, Volume, WriteHint, bytes_of};
 
 /// Head of records that have no payload of their own.
 const RECORD_HEAD: HeadId = 0;
-/// Record bytes reserved with payload: one `Map`, and an inode with its extended attributes' edits.
-const RECORD_FIXED_BYTES: usize = 1024;
-const RECORD_BYTES_PER_BLOCK: usize = 4;
+/// One `Map`, and an inode with edits of its extended attributes.
+const WRITE_ROOM: RecordRoom = RecordRoom { fixed: 1024, per_block: 4 };
 
 /// How a commit went.
 enum Step<T> {
@@ -37,11 +36,19 @@ impl Volume {
     ///
     /// Edits are at most a few KiB when encoded (`RECORD_BYTES_MAX`): long work is cut into several operations.
     pub fn transact<T>(&self, plan: impl FnMut(&dyn View) -> Result<Plan<T>>) -> Result<T> {
+        self.transact_for(Purpose::User, plan)
+    }
+
+    /// [`Volume::transact`] with the reserve that `purpose` may draw on.
+    pub(crate) fn transact_for<T>(
+        &self,
+        purpose: Purpose,
+        mut plan: impl FnMut(&dyn View) -> Result<Plan<T>>,
+    ) -> Result<T> {
         self.writable()?;
-        let mut plan = plan;
         let mut squeezed = false;
         loop {
-            match self.commit(None, Purpose::User, &mut plan) {
+            match self.commit(None, purpose, &mut plan) {
                 Ok(Step::Done(value)) => return Ok(value),
                 Ok(Step::Wait(purpose)) => self.relieve(purpose)?,
                 Err(Error::NoSpace) if !squeezed => self.squeeze(&mut squeezed)?,
@@ -61,8 +68,9 @@ impl Volume {
         plan: impl FnMut(&dyn View, &Extent) -> Result<Plan<T>>,
     ) -> Result<T> {
         self.writable()?;
+        self.pace();
         let head = self.place_user_write(hint);
-        self.write_to(head, hint.blocks, Purpose::User, fill, plan)
+        self.write_to(head, hint.blocks, Purpose::User, WRITE_ROOM, fill, plan)
     }
 
     /// Payload to a head of the caller's choice; for the cleaner and for [`Volume::write`].
@@ -71,12 +79,13 @@ impl Volume {
         head: HeadId,
         blocks: u32,
         purpose: Purpose,
+        record: RecordRoom,
         mut fill: impl FnMut(&mut [u8]),
         mut plan: impl FnMut(&dyn View, &Extent) -> Result<Plan<T>>,
     ) -> Result<T> {
         let mut squeezed = false;
         loop {
-            let mut ticket = self.reserve(head, blocks, purpose)?;
+            let mut ticket = self.reserve(head, blocks, record, purpose)?;
             fill(ticket.payload());
             let extent = Extent {
                 kind: ExtentKind::Data,
@@ -102,9 +111,9 @@ impl Volume {
         self.checkpoint(false)
     }
 
-    fn reserve(&self, head: HeadId, blocks: u32, purpose: Purpose) -> Result<Ticket<'_>> {
+    fn reserve(&self, head: HeadId, blocks: u32, record: RecordRoom, purpose: Purpose) -> Result<Ticket<'_>> {
         loop {
-            match self.log.reserve(head, blocks, RECORD_FIXED_BYTES, RECORD_BYTES_PER_BLOCK, purpose)? {
+            match self.log.reserve(head, blocks, record.fixed, record.per_block, purpose)? {
                 Reserved::Room(ticket) => return Ok(ticket),
                 Reserved::Full => self.relieve(purpose)?,
             }

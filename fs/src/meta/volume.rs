@@ -4,20 +4,22 @@
 //! one at a time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use gleanfs_gc::placement::Placement;
 use parking_lot::{Mutex, RwLock};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::format::chunk::{PageId, TableId};
 use crate::format::edit::Edit;
 use crate::format::superblock::{Checkpoint, Identity, Superblock};
 use crate::log::{Log, Purpose};
-use crate::types::{BLOCK_SIZE, Ino, Lsn, NodeId, WriteClock};
+use crate::types::{BLOCK_SIZE, BlockAddr, Ino, Lsn, NodeId, WriteClock};
 
 use super::checkpoint;
 use super::load;
+use super::radix::Looked;
 use super::slots::Slots;
 use super::space::LogRoom;
 use super::state::State;
@@ -43,6 +45,13 @@ pub struct WriteHint {
     pub append: bool,
     /// Size of the file before, in bytes.
     pub file_size: u64,
+}
+
+/// Bytes that a record of an operation with payload may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordRoom {
+    pub fixed: usize,
+    pub per_block: usize,
 }
 
 /// Used blocks and their limits, in blocks of 4 KiB.
@@ -78,6 +87,9 @@ pub trait Relief: Send + Sync {
     /// Called with no lock held by an operation that found no room; returns when it is worth trying again, `NoSpace` if
     /// nothing can be done.
     fn relieve(&self, volume: &Volume, purpose: Purpose) -> Result<()>;
+
+    /// Called before a user's write, with no lock held: slows it down where cleaning cannot keep up otherwise.
+    fn pace(&self, volume: &Volume);
 }
 
 /// What the checkpoint lock guards.
@@ -100,9 +112,12 @@ pub struct Volume {
     epoch: u64,
     next_ino: AtomicU64,
     pub(crate) user_bytes: AtomicU64,
+    user_bytes_before: u64,
     device_bytes_before: u64,
-    relief: OnceLock<Arc<dyn Relief>>,
+    /// Weak: the cleaner holds the volume.
+    relief: OnceLock<Weak<dyn Relief>>,
     pub(crate) checkpoint_count: AtomicU64,
+    last_checkpoint_lsn: AtomicU64,
 }
 
 /// What a mount starts from; made by `roll_forward` and `mkfs`.
@@ -126,6 +141,7 @@ impl Volume {
             identity: base.identity,
             next_ino: AtomicU64::new(next_ino),
             user_bytes: AtomicU64::new(base.last.user_bytes),
+            user_bytes_before: base.last.user_bytes,
             device_bytes_before: base.last.device_bytes.wrapping_sub(written),
             checkpoints: Mutex::new(Checkpoints { slots: base.slots, last: base.last }),
             placement: Mutex::new(options.placement),
@@ -136,20 +152,55 @@ impl Volume {
             epoch: base.epoch,
             relief: OnceLock::new(),
             checkpoint_count: AtomicU64::new(0),
+            last_checkpoint_lsn: AtomicU64::new(0),
         }
     }
 
     /// Names who makes room. Once, before the first operation.
-    pub fn set_relief(&self, relief: Arc<dyn Relief>) {
+    pub fn set_relief(&self, relief: Weak<dyn Relief>) {
         assert!(self.relief.set(relief).is_ok(), "relief is named once");
     }
 
     pub(crate) fn relieve(&self, purpose: Purpose) -> Result<()> {
         self.log.failure()?;
-        match self.relief.get() {
+        match self.relief.get().and_then(Weak::upgrade) {
             Some(relief) => relief.relieve(self, purpose),
             None => Err(Error::NoSpace),
         }
+    }
+
+    pub(crate) fn pace(&self) {
+        if let Some(relief) = self.relief.get().and_then(Weak::upgrade) {
+            relief.pace(self);
+        }
+    }
+
+    /// Whether an operation of this kind that waited should try again.
+    pub(crate) fn has_room(&self, purpose: Purpose) -> bool {
+        let dirty = self.state.read().tree.dirty_count();
+        dirty < self.room.dirty_nodes_max() && self.log.has_room(purpose)
+    }
+
+    /// Dirty nodes, as a share of what they may be.
+    pub(crate) fn dirty_share(&self) -> f64 {
+        self.state.read().tree.dirty_count() as f64 / self.room.dirty_nodes_max() as f64
+    }
+
+    pub(crate) fn live_data_blocks(&self) -> u64 {
+        self.state.read().totals.data_blocks
+    }
+
+    /// Checkpoints taken since the mount.
+    pub fn checkpoints_done(&self) -> u64 {
+        self.checkpoint_count.load(Ordering::Relaxed)
+    }
+
+    /// Whether a checkpoint now would differ from the last.
+    pub(crate) fn changed_since_checkpoint(&self) -> bool {
+        let dirty = self.state.read().tree.dirty_count() > 0;
+        let last = self.last_checkpoint_lsn.load(Ordering::Relaxed);
+        let inner = self.log.lock();
+        dirty || inner.last_lsn().0 != last || inner.segments.prefree_count() > 0
     }
 
     /// Runs `read` on a consistent state. May run it several times (node misses).
@@ -172,6 +223,32 @@ impl Volume {
             self.state.write().tree.evict_to(self.cache_bytes / 16 * 15);
         }
         Ok(())
+    }
+
+    /// Has the next checkpoint write a table page elsewhere if it stands at `addr`. False if it does not.
+    pub(crate) fn mark_page(&self, page: PageId, addr: BlockAddr) -> Result<bool> {
+        loop {
+            let mut state = self.state.write();
+            let table = match page.table {
+                TableId::Nodes => &mut state.nodes,
+                TableId::Segments => &mut state.segments,
+            };
+            let (missing, at) = match table.page(page.level, page.index) {
+                Looked::Found(at) if at.addr != addr => return Ok(false),
+                Looked::Found(at) => (page, at),
+                Looked::Missing(above, at) => (above, at),
+            };
+            if missing == page && page.table == TableId::Segments && page.level == 0 {
+                self.log.lock().segments.mark_page(page.index);
+                return Ok(true);
+            }
+            if table.refs(missing.level, missing.index).is_some() {
+                table.mark_dirty(page.level, page.index);
+                return Ok(true);
+            }
+            drop(state);
+            load::load_page(&self.state, &self.log, missing, at)?;
+        }
     }
 
     /// Makes every operation committed so far durable; group commit, one flush.
@@ -211,6 +288,7 @@ impl Volume {
         checkpoints.slots.write(&superblock)?;
         self.log.flush_once()?; // The commit point: from here on this checkpoint is the one that a mount starts from.
         checkpoint::release(&taken, &self.state, &self.log);
+        self.last_checkpoint_lsn.store(taken.checkpoint.lsn.0, Ordering::Relaxed);
         checkpoints.last = taken.checkpoint;
         self.checkpoint_count.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -234,6 +312,30 @@ impl Volume {
             user_bytes: self.user_bytes.load(Ordering::Relaxed),
             device_bytes: self.log.device.traffic().written_bytes.wrapping_add(self.device_bytes_before),
         }
+    }
+
+    /// Bytes of file data written since the mount.
+    pub fn user_bytes_since_mount(&self) -> u64 {
+        self.user_bytes.load(Ordering::Relaxed) - self.user_bytes_before
+    }
+
+    /// Bytes of metadata nodes in memory.
+    pub fn cached_bytes(&self) -> usize {
+        self.state.read().tree.memory_bytes()
+    }
+
+    /// Bytes of a segment.
+    pub fn segment_bytes(&self) -> u64 {
+        bytes_of(self.identity.segment_blocks)
+    }
+
+    /// Another placement from the next write on.
+    pub fn set_placement(&self, placement: Box<dyn Placement>) {
+        *self.placement.lock() = placement;
+    }
+
+    pub fn placement_name(&self) -> &'static str {
+        self.placement.lock().name()
     }
 
     /// A fresh inode number, never given out before (also across crashes).
@@ -279,4 +381,10 @@ impl Volume {
 /// Bytes in `blocks` blocks.
 pub(crate) fn bytes_of(blocks: u32) -> u64 {
     u64::from(blocks) * BLOCK_SIZE as u64
+}
+
+impl std::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Volume").field("identity", &self.identity).finish_non_exhaustive()
+    }
 }

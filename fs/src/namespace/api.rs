@@ -51,6 +51,8 @@ pub enum SetTime {
 ///
 /// chmod by a caller who is neither root nor in the file's group drops setgid from a regular file. chown and truncate drop
 /// setuid, and setgid where the group may execute; chown does so unless the same call sets the mode. chmod keeps an access ACL's mask in step.
+///
+/// A call that sets both size and mode is two operations: first all but mode and flags, then these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AttrChange {
     /// Permission bits, type bits ignored.
@@ -176,6 +178,8 @@ pub trait Namespace: Send + Sync {
     /// relatime: sets atime to now if it is not newer than mtime or ctime, or older than a day.
     fn touch_atime(&self, ino: Ino) -> Result<()>;
     /// Writes all of `data`; grows the file, sets mtime and ctime. `kill_priv` drops setuid and setgid. Atomic per 4 KiB block.
+    /// Does not ask for immutable and append-only: those are checked where a file is opened, as data that the kernel accepted before
+    /// the flag was set must still be written.
     fn write(&self, ino: Ino, offset: u64, data: &[u8], kill_priv: bool) -> Result<()>;
     fn fallocate(&self, ino: Ino, offset: u64, len: u64, mode: Fallocate) -> Result<()>;
     /// `NoSuchAddress` when `offset` is at or past the end of the file, or no data follows.

@@ -5,18 +5,20 @@
 //! write) and the log2 of its last update interval.
 
 mod ewma;
+mod learned;
 mod none;
 mod sepbit;
 mod user_cleaner;
 
 pub use ewma::Ewma;
+pub use learned::{Learned, LifetimeModel};
 pub use none::NoSeparation;
 pub use sepbit::SepBit;
 pub use user_cleaner::UserCleaner;
 
 use crate::segment::SegmentFacts;
 
-/// A run of blocks that a user is writing.
+/// A run of blocks that a user is writing, placed as a whole; the past that is given is the first block's.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WriteFacts {
     pub ino: u64,

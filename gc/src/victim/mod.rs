@@ -5,12 +5,14 @@
 mod cost_age;
 mod cost_benefit;
 mod f2fs;
+mod fifo;
 mod greedy;
 mod windowed;
 
 pub use cost_age::CostAge;
 pub use cost_benefit::CostBenefit;
 pub use f2fs::F2fs;
+pub use fifo::Fifo;
 pub use greedy::Greedy;
 pub use windowed::WindowedGreedy;
 
@@ -21,7 +23,7 @@ use crate::segment::SegmentFacts;
 pub const CANDIDATES_PER_BUCKET: usize = 2;
 
 /// Names that [`by_name`] knows.
-pub const NAMES: [&str; 5] = ["greedy", "cost-benefit", "cost-age", "f2fs", "windowed-greedy"];
+pub const NAMES: [&str; 6] = ["greedy", "cost-benefit", "cost-age", "f2fs", "windowed-greedy", "fifo"];
 
 /// Scores segments for cleaning.
 pub trait VictimPolicy: Send {
@@ -50,6 +52,7 @@ pub fn by_name(name: &str) -> Option<Box<dyn VictimPolicy>> {
         "cost-age" => Box::new(CostAge),
         "f2fs" => Box::new(F2fs::default()),
         "windowed-greedy" => Box::new(WindowedGreedy::default()),
+        "fifo" => Box::new(Fifo),
         _ => return None,
     })
 }

@@ -109,9 +109,22 @@ fn unwritten(blocks: u32) -> Value {
     })
 }
 
-fn item(random: &mut Random, inodes: u64, offsets: u64) -> (Key, Value) {
+/// What keys a run uses.
+#[derive(Clone, Copy)]
+struct Keys {
+    inodes: u64,
+    offsets: u64,
+    /// Of twelve items that many are bulky, so that few items make a deep tree.
+    bulky: u64,
+}
+
+fn item(random: &mut Random, Keys { inodes, offsets, bulky }: Keys) -> (Key, Value) {
     let ino = Ino(random.below(inodes));
     let offset = random.below(offsets);
+    if random.below(12) < bulky {
+        let part = vec![random.next() as u8; random.within(700..PART_MAX as u64 + 1) as usize];
+        return (Key::new(ino, Kind::Symlink, offset), Value::Symlink(part.into()));
+    }
     match random.below(12) {
         0 => {
             let time = Time { secs: random.below(2_000_000_000) as i64, nanos: random.below(1_000_000_000) as u32 };
@@ -133,27 +146,31 @@ fn item(random: &mut Random, inodes: u64, offsets: u64) -> (Key, Value) {
     }
 }
 
+struct Flight {
+    nodes: Vec<(NodeId, Arc<Node>)>,
+    freed: Vec<NodeId>,
+}
+
 /// A tree beside the map that it must equal, and the store.
 struct Model {
     tree: Tree,
     map: BTreeMap<Key, Value>,
     store: Store,
     random: Random,
-    inodes: u64,
-    offsets: u64,
+    keys: Keys,
     /// A checkpoint that was begun and is not written yet.
-    flight: Option<(Vec<(NodeId, Arc<Node>)>, Vec<NodeId>)>,
+    flight: Option<Flight>,
 }
 
 impl Model {
-    fn new(seed: u64, inodes: u64, offsets: u64) -> Self {
+    fn new(seed: u64, keys: Keys) -> Self {
         let tree = Tree::create(NodeId(2));
         let random = Random(seed);
-        Self { tree, map: BTreeMap::new(), store: Store::default(), random, inodes, offsets, flight: None }
+        Self { tree, map: BTreeMap::new(), store: Store::default(), random, keys, flight: None }
     }
 
     fn item(&mut self) -> (Key, Value) {
-        item(&mut self.random, self.inodes, self.offsets)
+        item(&mut self.random, self.keys)
     }
 
     /// Mostly one that is there.
@@ -194,12 +211,12 @@ impl Model {
             let freed = self.tree.take_freed();
             let nodes = self.tree.take_dirty();
             assert_eq!(self.tree.dirty_count(), 0);
-            self.flight = Some((nodes, freed));
+            self.flight = Some(Flight { nodes, freed });
         }
     }
 
     fn finish_checkpoint(&mut self) {
-        if let Some((nodes, freed)) = self.flight.take() {
+        if let Some(Flight { nodes, freed }) = self.flight.take() {
             self.store.write(&nodes, &freed);
             self.tree.written(nodes.iter().map(|(id, _)| *id));
             self.tree.reusable(freed);
@@ -233,8 +250,8 @@ impl Model {
     }
 
     fn remove_range(&mut self) {
-        let from = self.key();
-        let keys: Vec<Key> = self.map.range(from..).take(300).map(|(key, _)| *key).collect();
+        let (from, count) = (self.key(), 1 + self.random.below(80) as usize);
+        let keys: Vec<Key> = self.map.range(from..).take(count).map(|(key, _)| *key).collect();
         let Some(to) = keys.last() else { return };
         self.store.retry(&mut self.tree, |tree| tree.prepare_range(&from, to));
         for key in keys {
@@ -318,8 +335,10 @@ fn mean_fill(tree: &Tree) -> f64 {
 
 #[test]
 fn the_tree_agrees_with_a_map_through_evictions_and_reopening() {
-    for (seed, inodes, offsets) in [(1, 4, 20_000), (2, 3000, 30), (3, 1, 3000), (4, 40, 400)] {
-        let mut model = Model::new(seed, inodes, offsets);
+    let runs = [(4, 20_000, 0), (3000, 30, 0), (1, 3000, 0), (40, 400, 1), (1 << 40, 1 << 50, 10)];
+    for (seed, (inodes, offsets, bulky)) in (1..).zip(runs) {
+        let mut model = Model::new(seed, Keys { inodes, offsets, bulky });
+        let mut level_max = 0;
         for (steps, removals) in [(6000, 10), (6000, 60), (4000, 20), (4000, 70)] {
             for step in 0..steps {
                 model.step(removals);
@@ -329,15 +348,16 @@ fn the_tree_agrees_with_a_map_through_evictions_and_reopening() {
             }
             model.check_all();
             model.reopen();
+            level_max = level_max.max(model.tree.node(NodeId::ROOT).unwrap().level());
         }
-        assert!(!model.map.is_empty());
+        assert!(level_max >= if bulky > 5 { 2 } else { 1 }, "seed {seed}: the tree was never deep");
     }
 }
 
 #[test]
 fn removing_everything_leaves_one_empty_root() {
-    let mut model = Model::new(11, 50, 5000);
-    for _ in 0..12_000 {
+    let mut model = Model::new(11, Keys { inodes: 1 << 40, offsets: 1 << 50, bulky: 8 });
+    for _ in 0..8_000 {
         let (key, value) = model.item();
         model.tree.insert(key, value.clone());
         model.map.insert(key, value);
@@ -436,11 +456,12 @@ fn dirty_nodes_and_nodes_in_flight_are_not_evicted() {
 
 #[test]
 fn what_is_used_outlives_what_is_not() {
-    let (mut tree, _) = written_tree(20_000);
+    let (mut tree, store) = written_tree(20_000);
     let all = tree.memory_bytes();
-    // The first pass takes the mark of use from all; then the hot leaf gets it again.
+    // The first pass takes the mark of use from all and evicts the oldest; then the hot leaf gets it again.
     tree.evict_to(all - 1);
     let key = Key::extent(Ino(100), 9_999);
+    store.retry(&mut tree, |tree| tree.prepare(&key));
     for _ in 0..20 {
         tree.get(&key).unwrap();
         let bytes = tree.memory_bytes();
@@ -493,6 +514,32 @@ fn a_child_of_the_wrong_level_is_an_error() {
     tree.install(NodeId(2), Arc::new(child));
     assert!(matches!(tree.get(&Key::MIN), Err(Error::Decode(_))));
     assert!(matches!(tree.prepare(&Key::MIN), Err(Error::Decode(_))));
+}
+
+#[test]
+fn a_leaf_emptied_without_its_neighbours_still_takes_what_was_prepared() {
+    let (mut tree, store) = written_tree(3000);
+    tree.evict_to(0);
+    let key = Key::extent(Ino(100), 1500);
+    store.retry(&mut tree, |tree| tree.prepare(&key));
+    let root = tree.node(NodeId::ROOT).unwrap();
+    let leaf = root.children()[root.child_index(&key)];
+    let gone: Vec<Key> = tree.node(leaf).unwrap().keys().to_vec();
+    for key in &gone {
+        tree.remove(key).unwrap();
+    }
+    assert!(tree.node(leaf).unwrap().is_empty());
+    let floor = store.retry(&mut tree, |tree| View::floor(tree, &key)).unwrap();
+    assert_eq!(floor.0.offset, gone[0].offset - 1);
+    assert_eq!(tree.insert(key, unwritten(1)), None);
+    tree.check().unwrap();
+    // With a neighbour in memory the leaf goes.
+    tree.remove(&key);
+    assert!(!tree.contains(leaf));
+    assert_eq!(tree.take_freed().len(), 1);
+    let left = store.retry(&mut tree, |tree| scan_keys(tree, &Key::MIN, &Key::MAX)).len();
+    assert_eq!(left, 3000 - gone.len());
+    tree.check().unwrap();
 }
 
 #[test]

@@ -1,0 +1,127 @@
+//! The background threads: one that cleans, one that takes checkpoints. Clients cannot exhaust them, and neither waits for
+//! another process (I8).
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+use super::Cleaner;
+
+/// How often the threads look without being asked.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Log after which a checkpoint is due, in blocks: 256 MiB, which bounds the time of a mount after a crash.
+const LOG_BLOCKS_MAX: u64 = 64 << 10;
+
+/// The running threads; stopping waits for them.
+pub struct Background {
+    cleaner: Arc<Cleaner>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Background {
+    /// Starts the threads. Accepted data becomes durable at the latest after `checkpoint_every`.
+    pub fn start(cleaner: Arc<Cleaner>, checkpoint_every: Duration) -> std::io::Result<Self> {
+        let spawn = |name: &str, run: Box<dyn FnOnce(&Cleaner) + Send>| {
+            let cleaner = Arc::clone(&cleaner);
+            std::thread::Builder::new().name(name.into()).spawn(move || run(&cleaner))
+        };
+        let threads = vec![
+            spawn("cleaner", Box::new(|c| c.run_cleaner()))?,
+            spawn("checkpoint", Box::new(move |c| c.run_checkpoints(checkpoint_every)))?,
+        ];
+        Ok(Self { cleaner, threads })
+    }
+
+    /// Ends the threads after what they are at.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.cleaner.wish(|w| w.stop = true);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a background thread ended in a panic");
+            }
+        }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Cleaner {
+    fn run_cleaner(&self) {
+        while self.wait_for(|w| &mut w.clean) {
+            match self.clean_while_due() {
+                Ok(()) | Err(Error::Latched(_) | Error::ReadOnly) => {}
+                Err(e) => tracing::warn!("cleaning: {e}"),
+            }
+        }
+    }
+
+    fn clean_while_due(&self) -> Result<()> {
+        let due = |cleaner: &Self| {
+            let wanted = if cleaner.is_enabled() { cleaner.marks.high } else { cleaner.marks.low + 1 };
+            cleaner.obtainable() < wanted
+        };
+        while due(self) && !self.wishes.lock().stop {
+            self.volume.log().failure()?;
+            if self.clean_one()?.is_none() {
+                // Nothing to gain: what is left is live, or prefree and waits for a checkpoint.
+                self.wish(|w| w.checkpoint = true);
+                return Ok(());
+            }
+            if self.checkpoint_frees() {
+                self.wish(|w| w.checkpoint = true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether room is short and a checkpoint would make some: a batch of it, since each checkpoint writes every dirty node; anything
+    /// at all when writers are about to wait.
+    fn checkpoint_frees(&self) -> bool {
+        let inner = self.volume.log().lock();
+        let available = inner.heads.available() as u32;
+        let segments = &inner.segments;
+        let gain = (segments.prefree_count() + segments.unlisted_free() + segments.aside_count()) as u32;
+        (available < self.marks.checkpoint && gain >= self.marks.batch()) || (available <= self.marks.low && gain > 0)
+    }
+
+    fn run_checkpoints(&self, every: Duration) {
+        let mut last = Instant::now();
+        while self.wait_for(|w| &mut w.checkpoint) {
+            let overdue = last.elapsed() >= every;
+            if !(overdue || self.checkpoint_frees() || self.checkpoint_due()) {
+                continue;
+            }
+            if self.volume.changed_since_checkpoint() {
+                match self.volume.checkpoint(false) {
+                    Ok(()) | Err(Error::Latched(_) | Error::ReadOnly) => {}
+                    Err(e) => tracing::error!("{e}"),
+                }
+            }
+            last = Instant::now();
+        }
+    }
+
+    fn checkpoint_due(&self) -> bool {
+        self.volume.log().blocks_since_checkpoint() >= LOG_BLOCKS_MAX || self.volume.dirty_share() >= 0.5
+    }
+
+    /// Waits for a wish or for the next look; false when it is time to end.
+    fn wait_for(&self, wish: impl Fn(&mut super::Wishes) -> &mut bool) -> bool {
+        let mut wishes = self.wishes.lock();
+        if !*wish(&mut wishes) && !wishes.stop {
+            self.wished.wait_for(&mut wishes, LOOK_EVERY);
+        }
+        *wish(&mut wishes) = false;
+        !wishes.stop
+    }
+}

@@ -1,0 +1,222 @@
+//! The cleaner: gives room to the log by moving live blocks out of sealed segments.
+//!
+//! Beside `namespace`, above `meta` and `log`. A policy (`gleanfs_gc`) chooses; this moves. Every victim and every block is validated
+//! again (I4): a bad choice costs speed, never data. Cleaning frees nothing until a checkpoint is durable (I2, I5).
+//!
+//! - `moving`: one segment emptied. - `marks`: watermarks and pressure. - `background`: the threads. - `relief`: operations that
+//!   wait for room.
+
+mod background;
+mod marks;
+mod moving;
+mod relief;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use gleanfs_gc::segment::SegmentFacts;
+use gleanfs_gc::victim::{Greedy, VictimPolicy};
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::Result;
+use crate::meta::volume::Volume;
+use crate::types::SegNo;
+
+pub use background::Background;
+pub use marks::{Marks, Pressure};
+pub use moving::Moved;
+
+/// Who chose a victim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decider {
+    /// The advisor's model.
+    Model,
+    /// The fixed policy.
+    Fallback,
+    /// Greedy, in an emergency.
+    Emergency,
+}
+
+/// What one decider's choices came to.
+#[derive(Debug, Default)]
+pub struct Work {
+    pub segments: AtomicU64,
+    pub moved_blocks: AtomicU64,
+    /// Blocks of the cleaned segments that need not be moved.
+    pub freed_blocks: AtomicU64,
+    pub nodes: AtomicU64,
+}
+
+/// Work done since the mount.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub model: Work,
+    pub fallback: Work,
+    pub emergency: Work,
+    pub lost_blocks: AtomicU64,
+    /// Operations that had to wait for room, and the longest wait.
+    pub waits: AtomicU64,
+    pub longest_wait_us: AtomicU64,
+    pub throttled_us: AtomicU64,
+}
+
+/// What somebody recommends, posted ahead; asked without waiting.
+pub trait Recommender: Send + Sync {
+    /// The segment to clean next, if a recommendation for it is at hand and current.
+    fn victim(&self) -> Option<SegNo>;
+}
+
+/// The cleaner of a volume.
+pub struct Cleaner {
+    volume: Arc<Volume>,
+    marks: Marks,
+    policy: Mutex<Box<dyn VictimPolicy>>,
+    recommender: Mutex<Option<Arc<dyn Recommender>>>,
+    enabled: AtomicBool,
+    /// Everything happens on the callers' threads.
+    inline: bool,
+    /// One victim at a time.
+    cleaning: Mutex<()>,
+    wishes: Mutex<Wishes>,
+    wished: Condvar,
+    pub counters: Counters,
+}
+
+/// What the background threads are asked for.
+#[derive(Default)]
+struct Wishes {
+    clean: bool,
+    checkpoint: bool,
+    stop: bool,
+}
+
+impl Cleaner {
+    /// A cleaner for `volume`, which it serves as relief from now on. `inline`: no threads are to be started.
+    pub fn new(volume: Arc<Volume>, policy: Box<dyn VictimPolicy>, inline: bool) -> Arc<Self> {
+        let cleaner = Arc::new(Self {
+            marks: Marks::new(&volume.room),
+            policy: Mutex::new(policy),
+            recommender: Mutex::new(None),
+            enabled: AtomicBool::new(true),
+            inline,
+            cleaning: Mutex::new(()),
+            wishes: Mutex::default(),
+            wished: Condvar::new(),
+            counters: Counters::default(),
+            volume: Arc::clone(&volume),
+        });
+        let relief: Weak<Self> = Arc::downgrade(&cleaner);
+        volume.set_relief(relief);
+        cleaner
+    }
+
+    /// The fixed policy from now on.
+    pub fn set_policy(&self, policy: Box<dyn VictimPolicy>) {
+        *self.policy.lock() = policy;
+    }
+
+    pub fn policy_name(&self) -> &'static str {
+        self.policy.lock().name()
+    }
+
+    /// Whose recommendations are used, or nobody's.
+    pub fn set_recommender(&self, recommender: Option<Arc<dyn Recommender>>) {
+        *self.recommender.lock() = recommender;
+    }
+
+    /// Idle and paced cleaning on or off; operations that wait for room are served either way.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.enabled.store(enabled, Ordering::Relaxed);
+        self.wish(|w| w.clean = enabled);
+    }
+
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// How pressing it is.
+    pub fn pressure(&self) -> Pressure {
+        self.marks.pressure(self.volume.log().available_segments())
+    }
+
+    /// Cleans one segment. `None` if there is none worth it. The longest part holds no lock that an operation needs.
+    pub fn clean_one(&self) -> Result<Option<moving::Moved>> {
+        let _one = self.cleaning.lock();
+        let emergency = self.pressure() == Pressure::Emergency;
+        let Some((decider, victim)) = self.choose(emergency) else { return Ok(None) };
+        let moved = moving::empty_segment(&self.volume, victim, emergency, &self.counters.lost_blocks)?;
+        self.volume.log().lock().segments.set_aside(victim);
+        let work = match decider {
+            Decider::Model => &self.counters.model,
+            Decider::Fallback => &self.counters.fallback,
+            Decider::Emergency => &self.counters.emergency,
+        };
+        work.segments.fetch_add(1, Ordering::Relaxed);
+        work.moved_blocks.fetch_add(u64::from(moved.blocks), Ordering::Relaxed);
+        work.nodes.fetch_add(u64::from(moved.nodes), Ordering::Relaxed);
+        let freed = self.volume.room.segment_blocks.saturating_sub(moved.blocks + moved.nodes);
+        work.freed_blocks.fetch_add(u64::from(freed), Ordering::Relaxed);
+        self.tell_placement(victim);
+        Ok(Some(moved))
+    }
+
+    /// Whether some segment is less utilized than `utilization_max`.
+    pub fn gain_left(&self, utilization_max: f64) -> bool {
+        self.volume.log().lock().segments.index.emptiest().is_some_and(|s| s.utilization() < utilization_max)
+    }
+
+    /// Rule 2 of the two axes: in an emergency greedy decides, in process; otherwise a recommendation at hand, otherwise the
+    /// fixed policy, in the same call.
+    fn choose(&self, emergency: bool) -> Option<(Decider, SegNo)> {
+        let recommended = if emergency { None } else { self.recommended() };
+        if let Some(seg) = recommended {
+            return Some((Decider::Model, seg));
+        }
+        let now = self.volume.write_clock().0;
+        let inner = self.volume.log().lock();
+        let index = &inner.segments.index;
+        if emergency {
+            return Greedy.choose(index, now).map(|s| (Decider::Emergency, SegNo(s.seg)));
+        }
+        self.policy.lock().choose(index, now).map(|s| (Decider::Fallback, SegNo(s.seg)))
+    }
+
+    /// A recommended segment that is still sealed and not full (I4).
+    fn recommended(&self) -> Option<SegNo> {
+        let recommender = self.recommender.lock().clone()?;
+        let seg = recommender.victim()?;
+        let inner = self.volume.log().lock();
+        inner.segments.index.get(seg.0).filter(|s| !s.is_full()).map(|_| seg)
+    }
+
+    fn tell_placement(&self, victim: SegNo) {
+        let now = self.volume.write_clock().0;
+        let segment = self.volume.log().lock().segments.get(victim);
+        let facts = SegmentFacts {
+            seg: victim.0,
+            live: segment.live,
+            capacity: self.volume.room.segment_blocks,
+            class: segment.head,
+            seal_clock: segment.sealed.0,
+            write_clock: segment.opened.0,
+            invalidate_clock: segment.invalidated.0,
+        };
+        self.volume.placement.lock().segment_cleaned(&facts, now);
+    }
+
+    fn wish(&self, change: impl FnOnce(&mut Wishes)) {
+        change(&mut self.wishes.lock());
+        self.wished.notify_all();
+    }
+
+    fn note_wait(&self, since: Instant) {
+        let us = since.elapsed().as_micros() as u64;
+        self.counters.waits.fetch_add(1, Ordering::Relaxed);
+        self.counters.longest_wait_us.fetch_max(us, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,148 @@
+//! Where the command line meets the filesystem: the only file of `cli` that calls its layers.
+//!
+//! Each function takes what the command line has checked and answers with plain data, so that the commands
+//! need not know how a volume is put together.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::daemon::Ready;
+use super::failure::{About, Failure, Result};
+use super::mkfs::{MkfsOptions, ZonedOptions};
+use super::mount::MountRequest;
+use super::options::{Atime, GcMode, MountOptions};
+use super::size::Size;
+use crate::daemon::{self, Cleaning, DaemonOptions};
+use crate::device::open::{DeviceKind, OpenMode, probe};
+use crate::device::zoned::{ZonedImage, layout};
+use crate::device::{ZonedSpec, file};
+use crate::format::value::Time;
+use crate::fuse;
+use crate::meta::mkfs::{FormatOptions, format as format_device};
+use crate::meta::space::segment_blocks_for;
+use crate::namespace::root_edits;
+use crate::types::BLOCK_SIZE;
+
+/// Makes an empty filesystem. Answers with a line about what was made (size, segments, room for users, UUID).
+pub fn format(path: &Path, options: &MkfsOptions) -> Result<String> {
+    let shown = path.display();
+    match &options.zoned {
+        Some(zoned) => make_zones(path, options, zoned)?,
+        None => make_file(path, options)?,
+    }
+    let probe = probe(path, OpenMode::ReadWrite)?;
+    let kind = probe.kind();
+    let segment_blocks = match (probe.zone_blocks(), options.segment_size) {
+        (Some(zone), _) => zone,
+        (None, Some(bytes)) => (bytes / BLOCK_SIZE as u64) as u32,
+        (None, None) => segment_blocks_for(probe.geometry().total_blocks * BLOCK_SIZE as u64),
+    };
+    let opened = probe.with_segment_blocks(segment_blocks)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let time = Time { secs: now.as_secs() as i64, nanos: now.subsec_nanos() };
+    let wanted = FormatOptions {
+        label: options.label.clone(),
+        overprovision_percent: f64::from(options.overprovision.hundredths()) / 100.0,
+        ..FormatOptions::new(options.uuid, *uuid::Uuid::new_v4().as_bytes(), time.secs)
+    };
+    let made = format_device(opened.device, &wanted, &root_edits(0, 0, time)).about(&shown)?;
+    let bytes = u64::from(made.segments) * u64::from(made.segment_blocks) * BLOCK_SIZE as u64;
+    Ok(format!(
+        "{kind} of {}, {} segments of {}, {} for users, UUID {}",
+        Size(bytes),
+        made.segments,
+        Size(u64::from(made.segment_blocks) * BLOCK_SIZE as u64),
+        Size(made.capacity_blocks * BLOCK_SIZE as u64),
+        uuid::Uuid::from_bytes(made.uuid),
+    ))
+}
+
+/// Creates an image file, or gives one that exists the size that was asked for.
+fn make_file(path: &Path, options: &MkfsOptions) -> Result<()> {
+    let Some(size) = options.size else { return Ok(()) };
+    if !path.exists() {
+        file::create(path, size).about(path.display())?;
+        return Ok(());
+    }
+    if matches!(probe(path, OpenMode::ReadOnly).map(|p| p.kind()), Ok(DeviceKind::Block | DeviceKind::ZonedBlock)) {
+        return Err(Failure::new(format_args!("{}: --size cannot change a device; leave it out", path.display())));
+    }
+    OpenOptions::new().write(true).open(path).and_then(|f| f.set_len(size)).about(path.display())
+}
+
+fn make_zones(path: &Path, options: &MkfsOptions, zoned: &ZonedOptions) -> Result<()> {
+    let blocks = |bytes: u64| (bytes / BLOCK_SIZE as u64) as u32;
+    let size = options.size.ok_or_else(|| Failure::new("--zoned needs --size"))?;
+    if options.force && path.exists() {
+        layout::wipe(path).about(path.display())?;
+    }
+    let spec = ZonedSpec {
+        zones: (size / zoned.zone_size) as u32,
+        zone_blocks: blocks(zoned.zone_size),
+        capacity_blocks: blocks(zoned.zone_capacity),
+        conventional: 0,
+        open_max: zoned.max_open,
+        active_max: zoned.max_open,
+    };
+    ZonedImage::create(path, spec)?;
+    Ok(())
+}
+
+/// Mounts and serves until the mount ends; calls `mounted` once requests are answered. Returns after the last
+/// checkpoint is durable.
+pub fn serve(request: &MountRequest, mounted: Ready) -> Result<()> {
+    daemon::serve(daemon_options(request), mounted).map_err(|e| Failure::new(format_args!("{e:#}")))
+}
+
+fn daemon_options(request: &MountRequest) -> DaemonOptions {
+    let options = &request.options;
+    DaemonOptions {
+        source: request.source.clone(),
+        target: request.target.clone(),
+        read_only: options.read_only,
+        cache_bytes: options.cache_bytes as usize,
+        policy: options.policy.clone(),
+        cleaning: match options.gc {
+            GcMode::On => Cleaning::Background,
+            GcMode::Off => Cleaning::OnDemand,
+            GcMode::Sync => Cleaning::Inline,
+        },
+        checkpoint_every: Duration::from_secs(u64::from(options.checkpoint_secs)),
+        heads: options.heads,
+        fuse: fuse_options(options),
+    }
+}
+
+fn fuse_options(options: &MountOptions) -> fuse::MountOptions {
+    let kernel = &options.kernel;
+    let default = fuse::MountOptions::default();
+    fuse::MountOptions {
+        read_only: options.read_only,
+        nosuid: !kernel.suid,
+        nodev: !kernel.dev,
+        noexec: !kernel.exec,
+        noatime: kernel.atime == Atime::Noatime,
+        nodiratime: !kernel.diratime,
+        sync: kernel.sync,
+        dirsync: kernel.dirsync,
+        allow_other: kernel.allow_other.unwrap_or(default.allow_other),
+        writeback: options.writeback,
+        threads: options.threads.map_or(default.threads, usize::from),
+        ..default
+    }
+}
+
+/// Reads and verifies everything; `progress` is called with bytes done and bytes in all.
+pub fn check(
+    path: &Path,
+    _repair: super::fsck::Repair,
+    _progress: &mut dyn FnMut(u64, u64),
+) -> Result<super::fsck::Findings> {
+    Err(Failure::new(path.display()))
+}
+
+/// A structure of an image, as text for people.
+pub fn dump(path: &Path, _what: &super::dump::What) -> Result<String> {
+    Err(Failure::new(path.display()))
+}

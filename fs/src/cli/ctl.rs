@@ -1,0 +1,85 @@
+//! `gleanfs ctl`: talks to the daemon of a mount.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+
+use super::failure::{Failure, Result};
+use crate::control::client::ClientError;
+use crate::control::{Client, Request, Response};
+
+mod render;
+
+/// Ask a mounted gleanfs for its state, or tell it what to do.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  gleanfs ctl /mnt status             counters and states, for people
+  gleanfs ctl /mnt status --json      the same for programs
+  gleanfs ctl /mnt sync               returns when all that was accepted is durable
+  gleanfs ctl /mnt gc off             no background cleaning, as for a measurement
+  gleanfs ctl /mnt policy greedy      another fallback policy from the next decision on
+
+Root and the user who mounted may do this.")]
+pub struct Args {
+    /// Where the filesystem is mounted
+    mount_point: PathBuf,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// Make everything accepted so far durable
+    Sync,
+    /// Show the state of the mount
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Background cleaning: switch it, or clean now
+    Gc { what: Gc },
+    /// Choose the policy that decides when no model does
+    Policy { name: String },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Gc {
+    On,
+    Off,
+    Run,
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::new(error)
+    }
+}
+
+pub fn run(arguments: &Args) -> Result<()> {
+    let mut client = Client::connect(&arguments.mount_point)?;
+    let request = match &arguments.what {
+        What::Sync => Request::Sync,
+        What::Status { .. } => Request::Status,
+        What::Gc { what: Gc::Run } => Request::GcRun,
+        What::Gc { what } => Request::Gc { on: matches!(what, Gc::On) },
+        What::Policy { name } => Request::Policy { name: name.clone() },
+    };
+    let response = client.ask(&request)?;
+    match (&arguments.what, response) {
+        (What::Status { json: true }, Response::Status(status)) => {
+            println!("{}", serde_json::to_string_pretty(&status).map_err(Failure::new)?);
+        }
+        (_, Response::Status(status)) => print!("{}", render::text(&status)),
+        (_, Response::Done(line)) if line.is_empty() => {}
+        (_, Response::Done(line)) => println!("{line}"),
+        (_, other) => return Err(unexpected(&other)),
+    }
+    Ok(())
+}
+
+/// The daemon is of another version and answers what was not asked.
+pub fn unexpected(response: &Response) -> Failure {
+    Failure::new(format_args!("the daemon answers {response:?}; is it of another version?"))
+}

@@ -1,0 +1,151 @@
+//! A mount's status as text for people.
+
+use std::fmt::Write;
+
+use crate::cli::size::Size;
+use crate::control::status::{Advisor, Cleaner, Segments, Stall, Status, Traffic};
+
+/// Sections of `name  value` lines; what is not known is a dash.
+pub fn text(status: &Status) -> String {
+    let mut out = String::new();
+    head(&mut out, status);
+    traffic(&mut out, &status.traffic);
+    segments(&mut out, &status.segments);
+    cleaner(&mut out, &status.cleaner);
+    advisor(&mut out, &status.advisor);
+    stalls(&mut out, &status.stalls);
+    protection(&mut out, status);
+    out
+}
+
+fn line(out: &mut String, name: &str, value: impl std::fmt::Display) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{name:<22}{value}");
+}
+
+fn ratio(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".into(), |value| format!("{value:.2}"))
+}
+
+fn micros(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} us"),
+        1_000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
+        _ => format!("{:.2} s", us as f64 / 1e6),
+    }
+}
+
+fn yes(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
+}
+
+fn head(out: &mut String, status: &Status) {
+    line(out, "mount", format_args!("{} on {}", status.source, status.mount_point));
+    let label = if status.label.is_empty() { String::new() } else { format!(", label {}", status.label) };
+    line(out, "identity", format_args!("{}{label}", status.uuid));
+    let mode = if status.read_only { "read-only" } else { "read-write" };
+    line(
+        out,
+        "daemon",
+        format_args!("{mode}, pid {}, version {}, up {} s", status.pid, status.version, status.uptime_secs),
+    );
+    if let Some(why) = &status.latched {
+        line(out, "LATCHED READ-ONLY", why);
+    }
+    let space = &status.space;
+    let percent = 100.0 * space.used_bytes as f64 / space.capacity_bytes.max(1) as f64;
+    line(
+        out,
+        "space",
+        format_args!("{} of {} used ({percent:.1} %)", Size(space.used_bytes), Size(space.capacity_bytes)),
+    );
+}
+
+fn traffic(out: &mut String, traffic: &Traffic) {
+    line(out, "written by users", Size(traffic.user_bytes));
+    let data = Size(traffic.device_data_bytes);
+    line(out, "written to device", format_args!("{} (data {data})", Size(traffic.device_bytes)));
+    line(out, "read from device", Size(traffic.device_read_bytes));
+    let (total, minute) = (ratio(traffic.write_amplification), ratio(traffic.write_amplification_last_minute));
+    line(out, "write amplification", format_args!("{total}, last minute {minute}"));
+    line(out, "flushes, checkpoints", format_args!("{}, {}", traffic.device_flushes, traffic.checkpoints));
+}
+
+fn segments(out: &mut String, segments: &Segments) {
+    let Segments { total, free, open, sealed, prefree, unusable, .. } = segments;
+    let each = Size(segments.segment_bytes);
+    line(
+        out,
+        "segments",
+        format_args!(
+            "{total} of {each}: {free} free, {open} open, {sealed} sealed, {prefree} prefree, {unusable} unusable"
+        ),
+    );
+    let classes = segments.utilization.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+    line(out, "utilization 0..100 %", classes);
+}
+
+fn cleaner(out: &mut String, cleaner: &Cleaner) {
+    line(out, "cleaner", format_args!("{}, fallback policy {}", cleaner.mode, cleaner.policy));
+    let (background, foreground) = (cleaner.background_segments, cleaner.foreground_segments);
+    line(out, "segments cleaned", format_args!("{background} in the background, {foreground} in the foreground"));
+    line(out, "writers throttled", micros(cleaner.throttled_us));
+    for work in &cleaner.deciders {
+        let (segments, moved, freed) = (work.segments, work.moved_blocks, work.freed_blocks);
+        let name = format!("  by {}", work.decider);
+        line(out, &name, format_args!("{segments} segments, {moved} blocks moved, {freed} freed"));
+    }
+}
+
+fn advisor(out: &mut String, advisor: &Advisor) {
+    line(out, "trust, pressure", format_args!("{}, {}", advisor.trust, advisor.pressure));
+    let sha = advisor.model_sha256.as_deref().and_then(|sha| sha.get(..12)).unwrap_or("-");
+    line(out, "model", format_args!("{} ({sha})", advisor.model.as_deref().unwrap_or("none")));
+    let pid = advisor.worker_pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
+    line(out, "worker", format_args!("{}{pid}, {} restarts", advisor.worker, advisor.worker_restarts));
+    let (p50, p99) = (micros(advisor.latency_p50_us), micros(advisor.latency_p99_us));
+    let (made, missed) = (advisor.recommendations, advisor.deadlines_missed);
+    line(out, "recommendations", format_args!("{made}, {missed} deadlines missed, p50 {p50}, p99 {p99}"));
+}
+
+fn stalls(out: &mut String, stalls: &[Stall]) {
+    for (number, stall) in stalls.iter().enumerate() {
+        let name = if number == 0 { "longest stalls" } else { "" };
+        line(out, name, format_args!("{} {} (at {} s)", micros(stall.duration_us), stall.operation, stall.at_secs));
+    }
+}
+
+fn protection(out: &mut String, status: &Status) {
+    let memory = &status.memory;
+    let (cache, most) = (Size(memory.cache_bytes), Size(memory.cache_bytes_max));
+    let (resident, locked) = (Size(memory.resident_bytes), Size(memory.locked_bytes));
+    line(out, "memory", format_args!("cache {cache} of {most}, resident {resident}, locked {locked}"));
+    let protection = &status.protection;
+    let (flusher, all) = (yes(protection.io_flusher), yes(protection.memory_locked));
+    let score = protection.oom_score_adj;
+    line(out, "protection", format_args!("io_flusher {flusher}, memory locked {all}, oom_score_adj {score}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::status::DeciderWork;
+
+    #[test]
+    fn every_section_is_shown() {
+        let mut status = Status { source: "disk.img".into(), mount_point: "/mnt".into(), ..Status::default() };
+        status.traffic.user_bytes = 3 << 20;
+        status.traffic.write_amplification = Some(1.256);
+        status.segments.utilization[9] = 42;
+        status.cleaner.deciders.push(DeciderWork { decider: "model".into(), segments: 17, ..DeciderWork::default() });
+        status.stalls.push(Stall { operation: "write".into(), duration_us: 12_500, at_secs: 9 });
+        status.latched = Some("flush failed".into());
+        let text = text(&status);
+        for part in
+            ["disk.img on /mnt", "3M", "1.26, last minute -", "0 42\n", "by model", "17 segments", "12.5 ms write"]
+        {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        assert!(text.contains("flush failed") && text.contains("io_flusher no"));
+    }
+}

@@ -1,0 +1,65 @@
+//! What is said over the control socket: one JSON value per line, each request answered by one response.
+
+use serde::{Deserialize, Serialize};
+
+use super::status::Status;
+
+/// A client's question or command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Make everything accepted so far durable.
+    Sync,
+    Status,
+    /// Start or stop background cleaning.
+    Gc {
+        on: bool,
+    },
+    /// Clean now whatever is worth it; answers with a line that says what was done.
+    GcRun,
+    /// Use this fallback policy from the next decision on.
+    Policy {
+        name: String,
+    },
+    /// Validate the model in this file (an absolute path, opened by the daemon) and switch to it.
+    ModelUse {
+        path: String,
+    },
+    /// Return to the model before.
+    ModelRollback,
+    ModelList,
+    /// Answered once the mount has ended and its state is durable, or with the error that prevented it.
+    AwaitEnd,
+}
+
+/// The daemon's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// Done; the line says what, and may be empty.
+    Done(String),
+    /// Not done, nothing changed; one line for people.
+    Refused(String),
+    Status(Box<Status>),
+    Models(Vec<Model>),
+}
+
+/// A model that a mount knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    pub name: String,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    pub role: ModelRole,
+}
+
+/// What a model does on a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelRole {
+    Active,
+    /// Runs beside the active one, nothing applied.
+    Shadow,
+    /// Kept for rollback.
+    Previous,
+}

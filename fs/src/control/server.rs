@@ -1,0 +1,167 @@
+//! The daemon's end of the control socket: one thread, one request at a time.
+//!
+//! Every client is on a clock and every line is bounded, so that no client can hold the thread for long; only the target's own
+//! work may. Connections that await the mount's end are parked and answered by [`Server::finish`].
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::message::{Request, Response};
+use super::mounts::DeviceNumber;
+use super::{LINE_BYTES_MAX, address};
+
+/// How long a connected client may keep silent.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
+/// Most connections that wait for the mount's end.
+const PARKED_MAX: usize = 16;
+
+/// What a mount does when it is asked. Called from the control thread, one request at a time.
+pub trait ControlTarget: Send + Sync + 'static {
+    /// Answers anything but [`Request::AwaitEnd`], which the server keeps to itself.
+    fn handle(&self, request: Request) -> Response;
+}
+
+/// A control socket that is being served.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    listener: UnixListener,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stopped: bool,
+    /// The client being served.
+    current: Option<UnixStream>,
+    parked: Vec<UnixStream>,
+}
+
+impl Shared {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server {
+    /// Binds the socket of the mount with device number `device` and serves `target` on it.
+    pub fn start(device: DeviceNumber, target: Arc<dyn ControlTarget>) -> io::Result<Self> {
+        let listener = UnixListener::bind_addr(&address(device)?)?;
+        let shared = Arc::new(Shared { listener, state: Mutex::default() });
+        let for_thread = Arc::clone(&shared);
+        let thread =
+            std::thread::Builder::new().name("control".into()).spawn(move || accept_all(&for_thread, &*target))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Stops serving and tells everybody who awaits the mount's end how it ended. To be called after the last
+    /// checkpoint: `Ok` promises that everything is durable.
+    pub fn finish(mut self, outcome: Result<(), String>) {
+        self.stop();
+        let response = match outcome {
+            Ok(()) => Response::Done(String::new()),
+            Err(why) => Response::Refused(why),
+        };
+        for mut client in self.shared.state().parked.drain(..) {
+            // A client that has gone away needs no answer.
+            let _ = send(&mut client, &response);
+        }
+    }
+
+    fn stop(&mut self) {
+        {
+            let mut state = self.shared.state();
+            state.stopped = true;
+            if let Some(client) = &state.current {
+                let _ = client.shutdown(std::net::Shutdown::Read);
+            }
+        }
+        // On Linux this wakes accept(2) with EINVAL.
+        let _ = rustix::net::shutdown(self.shared.listener.as_fd(), rustix::net::Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn accept_all(shared: &Shared, target: &dyn ControlTarget) {
+    while let Ok((client, _)) = shared.listener.accept() {
+        {
+            let mut state = shared.state();
+            if state.stopped {
+                return;
+            }
+            state.current = client.try_clone().ok();
+        }
+        // What goes wrong with one client is that client's trouble.
+        let _ = serve(shared, client, target);
+        shared.state().current = None;
+    }
+}
+
+fn serve(shared: &Shared, mut client: UnixStream, target: &dyn ControlTarget) -> io::Result<()> {
+    client.set_read_timeout(Some(CLIENT_PATIENCE))?;
+    client.set_write_timeout(Some(CLIENT_PATIENCE))?;
+    let peer = rustix::net::sockopt::socket_peercred(&client)?;
+    if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() {
+        return send(&mut client, &Response::Refused("only root and the user who mounted may do that".into()));
+    }
+    let mut lines = BufReader::new(client.try_clone()?);
+    loop {
+        let mut line = Vec::new();
+        lines.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        let response = match read_request(&line) {
+            Ok(Request::AwaitEnd) => match park(shared, &client)? {
+                None => return Ok(()),
+                Some(refusal) => refusal,
+            },
+            Ok(request) => target.handle(request),
+            Err(why) => {
+                send(&mut client, &Response::Refused(why))?;
+                return Ok(());
+            }
+        };
+        send(&mut client, &response)?;
+    }
+}
+
+fn read_request(line: &[u8]) -> Result<Request, String> {
+    if line.last() != Some(&b'\n') {
+        return Err(format!("a request is one line of at most {LINE_BYTES_MAX} bytes"));
+    }
+    serde_json::from_slice(line).map_err(|why| format!("not a request that this daemon knows: {why}"))
+}
+
+fn park(shared: &Shared, client: &UnixStream) -> io::Result<Option<Response>> {
+    let client = client.try_clone()?;
+    let mut state = shared.state();
+    if state.parked.len() == PARKED_MAX {
+        return Ok(Some(Response::Refused("too many wait for the end of this mount".into())));
+    }
+    state.parked.push(client);
+    Ok(None)
+}
+
+fn send(client: &mut UnixStream, response: &Response) -> io::Result<()> {
+    let mut line = serde_json::to_vec(response)?;
+    line.push(b'\n');
+    client.write_all(&line)
+}

@@ -1,0 +1,143 @@
+//! What a mount tells of itself: a snapshot of counters and states, for people and for programs.
+//!
+//! Counters start at zero with the mount unless they say otherwise. Plain data: the daemon fills it,
+//! `gleanfs ctl MNT status` prints it.
+
+use serde::{Deserialize, Serialize};
+
+/// The state of a mount.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program that serves the mount.
+    pub version: String,
+    pub pid: u32,
+    pub source: String,
+    pub mount_point: String,
+    pub uuid: String,
+    pub label: String,
+    pub read_only: bool,
+    /// Why the mount turned itself read-only, if it did.
+    pub latched: Option<String>,
+    pub uptime_secs: u64,
+    pub traffic: Traffic,
+    pub space: Space,
+    pub segments: Segments,
+    pub cleaner: Cleaner,
+    pub advisor: Advisor,
+    /// The longest stalls of requests, longest first.
+    pub stalls: Vec<Stall>,
+    pub memory: Memory,
+    pub protection: Protection,
+}
+
+/// Bytes written, by whom and where.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// File data that users wrote.
+    pub user_bytes: u64,
+    /// Everything that went to the device.
+    pub device_bytes: u64,
+    /// File data blocks that went to the device, copies by the cleaner included.
+    pub device_data_bytes: u64,
+    pub device_read_bytes: u64,
+    pub device_flushes: u64,
+    /// Device bytes over user bytes since the mount; `None` before anything was written.
+    pub write_amplification: Option<f64>,
+    /// The same over the last minute.
+    pub write_amplification_last_minute: Option<f64>,
+    pub checkpoints: u64,
+}
+
+/// Room for users.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Space {
+    pub capacity_bytes: u64,
+    pub used_bytes: u64,
+}
+
+/// Segments by state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Segments {
+    pub segment_bytes: u64,
+    pub total: u32,
+    pub free: u32,
+    pub open: u32,
+    pub sealed: u32,
+    pub prefree: u32,
+    /// Read-only or offline zones, not usable.
+    pub unusable: u32,
+    /// Sealed segments by utilization, ten equal classes from empty to full.
+    pub utilization: [u32; 10],
+}
+
+/// What the cleaner did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cleaner {
+    /// `on`, `off` or `sync`.
+    pub mode: String,
+    /// The fallback policy.
+    pub policy: String,
+    pub foreground_segments: u64,
+    pub background_segments: u64,
+    /// Time that writers were held back, all together.
+    pub throttled_us: u64,
+    /// Work by who decided it.
+    pub deciders: Vec<DeciderWork>,
+}
+
+/// Cleaning that one decider chose.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeciderWork {
+    /// `model`, `fallback` or `emergency`.
+    pub decider: String,
+    pub segments: u64,
+    pub moved_blocks: u64,
+    pub freed_blocks: u64,
+}
+
+/// The advisor, its worker and its model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Advisor {
+    /// `fallback`, `learning`, `collaboration` or `recommendation`.
+    pub trust: String,
+    /// `normal` or `emergency`.
+    pub pressure: String,
+    pub model: Option<String>,
+    pub model_sha256: Option<String>,
+    /// `absent`, `starting`, `ready`, `hung`, `dead`: with the reason where there is one.
+    pub worker: String,
+    pub worker_pid: Option<u32>,
+    pub worker_restarts: u64,
+    pub recommendations: u64,
+    pub deadlines_missed: u64,
+    pub latency_p50_us: u64,
+    pub latency_p99_us: u64,
+}
+
+/// A request that took long.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stall {
+    pub operation: String,
+    pub duration_us: u64,
+    /// When it ended, in seconds after the mount.
+    pub at_secs: u64,
+}
+
+/// Memory of the daemon.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    pub cache_bytes: u64,
+    pub cache_bytes_max: u64,
+    pub resident_bytes: u64,
+    pub locked_bytes: u64,
+}
+
+/// What the system granted against deadlock; best effort, see `fs/DESIGN.md`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Protection {
+    /// `PR_SET_IO_FLUSHER` is in force.
+    pub io_flusher: bool,
+    /// All memory is locked.
+    pub memory_locked: bool,
+    pub oom_score_adj: i32,
+}

@@ -1,0 +1,92 @@
+//! What the control socket and ioctls ask of a mount.
+
+use std::sync::Arc;
+
+use crate::cleaner::Cleaner;
+use crate::control::{ControlTarget, Request, Response};
+use crate::error::{Error, Result};
+use crate::fuse::{Control, Shutdown};
+
+use super::{Core, policy_by_name, status};
+
+/// Segments that `gc run` cleans at most in one call: the socket has other clients.
+const RUN_SEGMENTS_MAX: usize = 4096;
+/// Utilization above which `gc run` sees nothing to gain.
+const RUN_UTILIZATION_MAX: f64 = 0.95;
+
+/// The controls of a mount.
+pub(super) struct Controls(pub Arc<Core>);
+
+impl ControlTarget for Controls {
+    fn handle(&self, request: Request) -> Response {
+        let core = &self.0;
+        match request {
+            Request::Sync => done(core.volume.checkpoint(false), "everything accepted is durable"),
+            Request::Status => Response::Status(Box::new(status::take(core))),
+            Request::Gc { on } => {
+                core.cleaner.set_enabled(on);
+                Response::Done(format!("background cleaning is {}", if on { "on" } else { "off" }))
+            }
+            Request::GcRun => run_cleaner(&core.cleaner),
+            Request::Policy { name } => match policy_by_name(&name) {
+                Ok(policy) => {
+                    core.cleaner.set_policy(policy.victim);
+                    if let Some(placement) = policy.placement {
+                        core.volume.set_placement(placement);
+                    }
+                    Response::Done(format!("the policy is {name}"))
+                }
+                Err(e) => Response::Refused(e.to_string()),
+            },
+            Request::ModelUse { .. } | Request::ModelRollback | Request::ModelList => {
+                Response::Refused("this mount has no advisor".into())
+            }
+            Request::AwaitEnd => Response::Refused("the server answers this itself".into()),
+        }
+    }
+}
+
+fn done(result: Result<()>, line: &str) -> Response {
+    match result {
+        Ok(()) => Response::Done(line.into()),
+        Err(e) => Response::Refused(e.to_string()),
+    }
+}
+
+fn run_cleaner(cleaner: &Cleaner) -> Response {
+    let (mut segments, mut blocks) = (0, 0);
+    while segments < RUN_SEGMENTS_MAX && cleaner.gain_left(RUN_UTILIZATION_MAX) {
+        match cleaner.clean_one() {
+            Ok(Some(moved)) => {
+                segments += 1;
+                blocks += moved.blocks;
+            }
+            Ok(None) => break,
+            Err(e) => return Response::Refused(e.to_string()),
+        }
+    }
+    Response::Done(format!("{segments} segments cleaned, {blocks} blocks moved"))
+}
+
+impl Control for Controls {
+    fn trim(&self, _offset: u64, _len: u64, _min_len: u64) -> Result<u64> {
+        // Freed segments are discarded as soon as a checkpoint allows it, so taking one is all that is left to do.
+        let before = self.0.volume.device().traffic().resets;
+        self.0.volume.checkpoint(false)?;
+        let freed = self.0.volume.device().traffic().resets - before;
+        Ok(freed * self.0.volume.segment_bytes())
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<()> {
+        match how {
+            Shutdown::FullSync => self.0.volume.checkpoint(false)?,
+            Shutdown::LogSync => self.0.volume.sync()?,
+            Shutdown::NoSync => {}
+        }
+        self.0.volume.abandon();
+        match self.0.volume.writable() {
+            Err(Error::Latched(_)) => Ok(()),
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A mount from its image to its end: puts device, volume, cleaner, namespace, FUSE front and control socket together.
+//!
+//! Above all layers, below the command line. Order matters: protection before the first thread, signals blocked before the
+//! first thread, the control socket after the mount it is named by, the last checkpoint after the last request.
+
+mod control;
+mod protect;
+mod stalls;
+mod status;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use gleanfs_gc::{placement, victim};
+
+use crate::cleaner::{Background, Cleaner};
+use crate::control::{Server, mounts};
+use crate::device::OpenMode;
+use crate::fuse::{self, MountOptions};
+use crate::meta::image::open_image;
+use crate::meta::volume::{Volume, VolumeOptions};
+use crate::namespace::Filesystem;
+use crate::namespace::api::Namespace;
+use control::Controls;
+use stalls::Watched;
+
+/// When the cleaner works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cleaning {
+    /// In the background, and for whoever waits for room.
+    Background,
+    /// Only for those who wait for room.
+    OnDemand,
+    /// On the writers' own threads: nothing happens at the same time, so that measurements repeat.
+    Inline,
+}
+
+/// A mount to be served.
+#[derive(Clone, Debug)]
+pub struct DaemonOptions {
+    /// The image, absolute.
+    pub source: PathBuf,
+    /// The mount point, absolute.
+    pub target: PathBuf,
+    pub read_only: bool,
+    /// Bytes of metadata kept in memory.
+    pub cache_bytes: usize,
+    /// `VICTIM` or `VICTIM/PLACEMENT`; `None`: [`POLICY_DEFAULT`].
+    pub policy: Option<String>,
+    pub cleaning: Cleaning,
+    pub checkpoint_every: Duration,
+    /// Data heads; `None`: as many as the image can afford.
+    pub heads: Option<u8>,
+    pub fuse: MountOptions,
+}
+
+/// The best fixed pair: what decides when no model does.
+pub const POLICY_DEFAULT: &str = "cost-age/sepbit";
+
+/// Threads that write chunks.
+const WRITER_THREADS: usize = 2;
+
+/// The two halves of a policy.
+pub struct Policy {
+    pub victim: Box<dyn victim::VictimPolicy>,
+    /// `None`: the name spoke of the victim only.
+    pub placement: Option<Box<dyn placement::Placement>>,
+}
+
+/// Reads `VICTIM` or `VICTIM/PLACEMENT`.
+pub fn policy_by_name(name: &str) -> Result<Policy> {
+    let (victim, placement) = match name.split_once('/') {
+        Some((victim, placement)) => (victim, Some(placement)),
+        None => (name, None),
+    };
+    let Some(victim) = victim::by_name(victim) else {
+        bail!("no victim policy {victim}; there are {}", victim::NAMES.join(", "));
+    };
+    let placement = match placement {
+        None => None,
+        Some(name) => match placement::by_name(name) {
+            Some(placement) => Some(placement),
+            None => bail!("no placement policy {name}; there are {}", placement::NAMES.join(", ")),
+        },
+    };
+    Ok(Policy { victim, placement })
+}
+
+/// What serves a mount, below its front.
+pub(crate) struct Core {
+    pub volume: Arc<Volume>,
+    pub cleaner: Arc<Cleaner>,
+    pub namespace: Arc<Watched>,
+    pub options: DaemonOptions,
+    pub protection: protect::Protection,
+}
+
+/// Mounts and serves until the mount ends. Calls `mounted` once requests are answered. When it returns, everything is durable.
+pub fn serve(options: DaemonOptions, mounted: Box<dyn FnOnce()>) -> Result<()> {
+    let protection = protect::enter();
+    let signals = fuse::signals::Signals::block().context("blocking signals")?;
+    if fuse::image_inside(&options.target, &options.source) {
+        bail!("{} lies on the filesystem that is to be mounted from it", options.source.display());
+    }
+    let mode = if options.read_only { OpenMode::ReadOnly } else { OpenMode::ReadWrite };
+    let opened = open_image(&options.source, mode)?;
+    let core = Core::open(Arc::clone(&opened.device), options, protection)?;
+    let outcome = serve_core(&core, signals, mounted);
+    drop(opened.lock);
+    outcome
+}
+
+fn serve_core(core: &Arc<Core>, signals: fuse::signals::Signals, mounted: Box<dyn FnOnce()>) -> Result<()> {
+    let writers = if core.options.read_only { Vec::new() } else { core.volume.log().start_writers()? };
+    let background = match core.options.cleaning {
+        Cleaning::Inline => None,
+        _ if core.options.read_only => None,
+        cleaning => {
+            core.cleaner.set_enabled(cleaning == Cleaning::Background);
+            Some(Background::start(Arc::clone(&core.cleaner), core.options.checkpoint_every)?)
+        }
+    };
+    let controls = Arc::new(Controls(Arc::clone(core)));
+    let spec = core.options.source.display().to_string();
+    let session = fuse::serve(
+        Arc::clone(&core.namespace) as Arc<dyn Namespace>,
+        controls.clone(),
+        &core.options.target,
+        &spec,
+        &core.options.fuse,
+    )?;
+    signals.unmount_on_arrival(session.unmounter())?;
+    let server = mounts::at(&core.options.target)?
+        .map(|mount| Server::start(mount.device, controls))
+        .transpose()
+        .context("opening the control socket")?;
+    mounted();
+    let served = session.wait();
+    core.namespace.stop();
+    drop(background);
+    let ended = core.end();
+    core.volume.log().stop();
+    for writer in writers {
+        let _ = writer.join();
+    }
+    let outcome = served.and(ended);
+    if let Some(server) = server {
+        server.finish(outcome.as_ref().map(|_| ()).map_err(|e| format!("{e:#}")));
+    }
+    outcome
+}
+
+impl Core {
+    fn open(
+        device: Arc<dyn crate::device::Device>,
+        options: DaemonOptions,
+        protection: protect::Protection,
+    ) -> Result<Arc<Self>> {
+        let default = policy_by_name(POLICY_DEFAULT)?;
+        let policy = options.policy.as_deref().map_or(Ok(default), policy_by_name)?;
+        let placement = match policy.placement {
+            Some(placement) => placement,
+            None => policy_by_name(POLICY_DEFAULT)?.placement.expect("the default names both"),
+        };
+        let inline = options.cleaning == Cleaning::Inline;
+        let volume = Arc::new(Volume::open(
+            device,
+            VolumeOptions {
+                read_only: options.read_only,
+                cache_bytes: options.cache_bytes,
+                writer_threads: if inline { 0 } else { WRITER_THREADS },
+                heads: options.heads,
+                placement,
+            },
+        )?);
+        let cleaner = Cleaner::new(Arc::clone(&volume), policy.victim, inline);
+        let namespace = Arc::new(Watched::new(Filesystem::new(Arc::clone(&volume))?));
+        Ok(Arc::new(Self { volume, cleaner, namespace, options, protection }))
+    }
+
+    /// The last checkpoint. A filesystem that is read-only, or became so, is left as it is.
+    fn end(&self) -> Result<()> {
+        match self.volume.writable() {
+            Ok(()) => self.volume.checkpoint(true).context("the last checkpoint"),
+            Err(crate::error::Error::ReadOnly) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+}

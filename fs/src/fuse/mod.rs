@@ -1,0 +1,30 @@
+//! The FUSE front: serves any [`crate::namespace::api::Namespace`] on a mount point.
+//!
+//! The top layer, and the only one that knows of the kernel and of the `fuser` crate. [`requests`] turns requests into
+//! calls of [`front`]; `front` turns those into calls of the namespace. Handles carry no state and node ids are inode numbers, so
+//! that another daemon can take over. All changes go through the kernel, which may therefore cache names and attributes for ever.
+//!
+//! Session threads never wait for the kernel (what must is handed [`aside`]), so that the kernel may always wait for them.
+
+mod aside;
+mod attr;
+mod buffers;
+pub mod control;
+mod errno;
+mod front;
+mod ioctl;
+mod kernel;
+mod mount;
+mod mountinfo;
+pub mod options;
+mod requests;
+pub mod session;
+pub mod signals;
+mod tracking;
+pub mod umount;
+
+pub use control::{Control, Shutdown};
+pub use mount::image_inside;
+pub use options::MountOptions;
+pub use session::{MountedSession, serve};
+pub use umount::Unmounter;

@@ -1,0 +1,154 @@
+//! Unmounting, and clearing away what a daemon that died has left mounted.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+use super::mount::FSTYPE;
+use super::mountinfo::{self, Mount};
+
+/// How often a busy mount is tried, and the pause between (the kernel tells nobody when a mount stops being busy).
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Unmounts one mount of ours, and never another that has taken its place.
+#[derive(Clone, Debug)]
+pub struct Unmounter {
+    mount: Mount,
+}
+
+impl Unmounter {
+    pub(super) fn new(mount: Mount) -> Self {
+        Self { mount }
+    }
+
+    /// The mount at `mountpoint`, for unmounting from another process.
+    pub fn find(mountpoint: &Path) -> Result<Self> {
+        let path = resolve(mountpoint)?;
+        match mountinfo::find(&path)? {
+            Some(mount) if mount.fstype == FSTYPE => Ok(Self { mount }),
+            _ => bail!("{} is not a mounted gleanfs", mountpoint.display()),
+        }
+    }
+
+    pub fn mountpoint(&self) -> &Path {
+        &self.mount.mountpoint
+    }
+
+    /// Whether the mount is still there.
+    pub fn is_mounted(&self) -> io::Result<bool> {
+        Ok(mountinfo::find(&self.mount.mountpoint)?.as_ref() == Some(&self.mount))
+    }
+
+    /// Unmounts; an error if the mount stays busy. Fine if it is no longer there. Returns before the daemon has made all durable.
+    pub fn unmount(&self) -> Result<()> {
+        for _ in 0..TRIES {
+            if !self.is_mounted()? {
+                return Ok(());
+            }
+            match unmount(&self.mount.mountpoint, UnmountFlags::empty()) {
+                Ok(()) | Err(Errno::INVAL) => return Ok(()),
+                Err(Errno::BUSY) => sleep(PAUSE),
+                Err(errno) => {
+                    return Err(errno).with_context(|| format!("cannot unmount {}", self.mount.mountpoint.display()));
+                }
+            }
+        }
+        bail!(
+            "{} is busy: some program has a file open or its working directory there",
+            self.mount.mountpoint.display()
+        )
+    }
+
+    /// Unmounts; if the mount stays busy it vanishes from the tree now and ends with its last user.
+    pub fn unmount_or_detach(&self) -> Result<()> {
+        let Err(busy) = self.unmount() else { return Ok(()) };
+        if !self.is_mounted()? {
+            return Ok(());
+        }
+        tracing::warn!("{busy:#}; detached");
+        unmount(&self.mount.mountpoint, UnmountFlags::DETACH)
+            .with_context(|| format!("cannot detach {}", self.mount.mountpoint.display()))
+    }
+}
+
+/// umount2(2), or `fusermount3` for a user who is not root.
+fn unmount(mountpoint: &Path, flags: UnmountFlags) -> std::result::Result<(), Errno> {
+    match rustix::mount::unmount(mountpoint, flags | UnmountFlags::NOFOLLOW) {
+        Err(Errno::PERM) => {
+            let mode = if flags.contains(UnmountFlags::DETACH) { "-uqz" } else { "-uq" };
+            let helper = Command::new("fusermount3").arg(mode).arg("--").arg(mountpoint).stderr(Stdio::null()).status();
+            match helper {
+                Ok(status) if status.success() => Ok(()),
+                Ok(_) => Err(Errno::BUSY),
+                Err(_) => Err(Errno::PERM),
+            }
+        }
+        done => done,
+    }
+}
+
+/// Detaches mounts of ours at `mountpoint` whose daemon is gone. Returns how many.
+pub fn clear_stale(mountpoint: &Path) -> Result<u32> {
+    let mut cleared = 0;
+    while is_stale(mountpoint) {
+        let path = resolve(mountpoint)?;
+        match mountinfo::find(&path)? {
+            Some(mount) if mount.fstype == FSTYPE => {}
+            _ => bail!("{} holds a dead mount that is not a gleanfs", mountpoint.display()),
+        }
+        unmount(&path, UnmountFlags::DETACH)
+            .with_context(|| format!("cannot clear the dead mount at {}", mountpoint.display()))?;
+        cleared += 1;
+    }
+    Ok(cleared)
+}
+
+/// Whether a FUSE daemon that served `mountpoint` is gone.
+pub fn is_stale(mountpoint: &Path) -> bool {
+    let dead = |errno| errno == libc::ENOTCONN || errno == libc::ECONNABORTED;
+    mountpoint.metadata().is_err_and(|e| e.raw_os_error().is_some_and(dead))
+}
+
+/// The absolute path without links, also of a mount point whose daemon is dead.
+pub(super) fn resolve(mountpoint: &Path) -> Result<PathBuf> {
+    let resolved = mountpoint.canonicalize().or_else(|error| match (mountpoint.parent(), mountpoint.file_name()) {
+        (Some(parent), Some(name)) if is_stale(mountpoint) => {
+            let parent = if parent.as_os_str().as_bytes().is_empty() { Path::new(".") } else { parent };
+            Ok(parent.canonicalize()?.join(name))
+        }
+        _ => Err(error),
+    });
+    resolved.with_context(|| format!("mount point {}", mountpoint.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_neither_stale_nor_unmounted() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(clear_stale(dir.path()).unwrap(), 0);
+        let error = Unmounter::find(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("not a mounted gleanfs"));
+    }
+
+    #[test]
+    fn a_mount_that_is_gone_needs_no_unmounting() {
+        let dir = tempfile::tempdir().unwrap();
+        let mount =
+            Mount { device: "0:99999".into(), mountpoint: dir.path().canonicalize().unwrap(), fstype: FSTYPE.into() };
+        let unmounter = Unmounter::new(mount);
+        assert!(!unmounter.is_mounted().unwrap());
+        unmounter.unmount().unwrap();
+        unmounter.unmount_or_detach().unwrap();
+    }
+}

@@ -1,0 +1,36 @@
+//! Locks for file contents, striped over inodes.
+//!
+//! Shared: writes of whole blocks inside the file. Exclusive: all that reads before it writes, or changes the size.
+//! Nobody holds two of them at once, and they come before any lock of the volume.
+
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::types::Ino;
+
+const STRIPES: usize = 256;
+
+/// The locks of all inodes.
+#[derive(Debug)]
+pub struct InodeLocks {
+    stripes: Box<[RwLock<()>]>,
+}
+
+impl InodeLocks {
+    pub fn new() -> Self {
+        Self { stripes: (0..STRIPES).map(|_| RwLock::new(())).collect() }
+    }
+
+    fn stripe(&self, ino: Ino) -> &RwLock<()> {
+        // Fibonacci hashing: neighbours fall on different stripes, and so do steps of any power of two.
+        let spread = ino.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+        &self.stripes[spread as usize % STRIPES]
+    }
+
+    pub fn shared(&self, ino: Ino) -> RwLockReadGuard<'_, ()> {
+        self.stripe(ino).read()
+    }
+
+    pub fn exclusive(&self, ino: Ino) -> RwLockWriteGuard<'_, ()> {
+        self.stripe(ino).write()
+    }
+}

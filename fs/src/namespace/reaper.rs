@@ -1,0 +1,174 @@
+//! The thread that does what [`super::orphans`] lists, one bounded record at a time, and the queue before it.
+//!
+//! The queue is in memory and only says what may be done now; the lists on the medium say what must be done at last. So
+//! a lost queue costs nothing but space until the next mount, which queues all that is listed.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Error, Result};
+use crate::meta::volume::Volume;
+use crate::types::Ino;
+
+use super::orphans::{self, Task};
+
+/// From this length of the queue on, those who add to it help to shorten it: memory stays bounded.
+const QUEUE_LEN_HIGH: usize = 64 * 1024;
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Inodes without names that somebody may still use.
+    in_use: HashSet<Ino>,
+    tasks: VecDeque<Task>,
+    stopped: bool,
+}
+
+/// Who does the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaping {
+    /// A thread, as soon as there is some.
+    Background,
+    /// Nobody but [`Reaper::reap`]: for tests that must replay exactly.
+    OnDemand,
+}
+
+struct Shared {
+    volume: Arc<Volume>,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+/// The reaper; dropping it stops the thread after its present step.
+pub struct Reaper {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reaper {
+    /// Has the thread end after its present step.
+    pub fn stop(&self) {
+        self.shared.queue.lock().stopped = true;
+        self.shared.wake.notify_all();
+    }
+
+    /// Queues what the medium lists, unless the mount is read-only.
+    pub fn start(volume: Arc<Volume>, reaping: Reaping) -> Result<Self> {
+        let writable = volume.writable().is_ok();
+        let tasks = if writable { listed(&volume)? } else { VecDeque::new() };
+        let queue = Queue { tasks, ..Queue::default() };
+        let shared = Arc::new(Shared { volume, queue: Mutex::new(queue), wake: Condvar::new() });
+        let thread = match reaping {
+            Reaping::Background if writable => Some(spawn(Arc::clone(&shared))?),
+            _ => None,
+        };
+        Ok(Self { shared, thread })
+    }
+
+    /// The inode lost its last name; its users keep it.
+    pub fn unlinked(&self, ino: Ino) {
+        self.shared.queue.lock().in_use.insert(ino);
+    }
+
+    /// Nobody uses the inode any more.
+    pub fn forgotten(&self, ino: Ino) {
+        let was_unlinked = self.shared.queue.lock().in_use.remove(&ino);
+        if was_unlinked {
+            self.enqueue(Task::Free(ino));
+        }
+    }
+
+    /// The file has blocks beyond its size.
+    pub fn truncated(&self, ino: Ino) {
+        self.enqueue(Task::Trim(ino));
+    }
+
+    fn enqueue(&self, task: Task) {
+        let len = {
+            let mut queue = self.shared.queue.lock();
+            queue.tasks.push_back(task);
+            queue.tasks.len()
+        };
+        self.shared.wake.notify_one();
+        if len > QUEUE_LEN_HIGH
+            && let Err(error) = self.reap(2)
+        {
+            tracing::warn!("freeing space is put off to the next mount: {error}");
+        }
+    }
+
+    /// Does at most `steps_max` steps; the number done, 0 if nothing is queued.
+    pub fn reap(&self, steps_max: usize) -> Result<usize> {
+        for step in 0..steps_max {
+            let Some(task) = self.shared.queue.lock().tasks.pop_front() else { return Ok(step) };
+            self.shared.step(task)?;
+        }
+        Ok(steps_max)
+    }
+
+    /// Unmaps all that lies beyond the file's size, here and now.
+    pub fn trim_now(&self, ino: Ino) -> Result<()> {
+        while !self.shared.volume.transact(|view| orphans::plan_step(view, Task::Trim(ino)))? {}
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// One step of a task, which goes back to the head of the queue if it has more. A task that fails is left to the next mount.
+    fn step(&self, task: Task) -> Result<()> {
+        if !self.volume.transact(|view| orphans::plan_step(view, task))? {
+            self.queue.lock().tasks.push_front(task);
+        }
+        Ok(())
+    }
+
+    fn next(&self) -> Option<Task> {
+        let mut queue = self.queue.lock();
+        loop {
+            if queue.stopped {
+                return None;
+            }
+            match queue.tasks.pop_front() {
+                Some(task) => return Some(task),
+                None => self.wake.wait(&mut queue),
+            }
+        }
+    }
+}
+
+/// All that the medium lists.
+fn listed(volume: &Volume) -> Result<VecDeque<Task>> {
+    let mut tasks = VecDeque::new();
+    loop {
+        let page = volume.view(|view| orphans::list(view, tasks.back().copied()))?;
+        if page.is_empty() {
+            return Ok(tasks);
+        }
+        tasks.extend(page);
+    }
+}
+
+fn spawn(shared: Arc<Shared>) -> Result<JoinHandle<()>> {
+    let work = move || {
+        while let Some(task) = shared.next() {
+            if let Err(error) = shared.step(task) {
+                tracing::warn!("freeing space is put off to the next mount: {error}");
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("reaper".into()).spawn(work);
+    thread.map_err(|error| Error::Refused(format!("cannot start the thread that frees deleted files: {error}")))
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the reaper thread panicked");
+        }
+    }
+}

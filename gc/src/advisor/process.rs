@@ -1,0 +1,301 @@
+//! Starting, killing and reaping a worker process.
+//!
+//! Daemon's side. `posix_spawn` and not fork: the daemon is large, locked in memory and has threads
+//! with direct I/O in flight, so its address space must not be copied. The child gets exactly four
+//! descriptors, by number, beside /dev/null as its standard ones; every other descriptor of the
+//! daemon is close-on-exec.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::ptr;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, waitpid};
+
+/// The worker's command line: descriptor numbers and plain values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WorkerArgs {
+    pub region: RawFd,
+    pub model: RawFd,
+    pub wake: RawFd,
+    pub done: RawFd,
+    /// Process that must be the parent; another one means that the daemon died meanwhile.
+    pub parent: i32,
+    pub reserve_bytes: usize,
+    pub library: PathBuf,
+}
+
+impl WorkerArgs {
+    fn to_words(&self) -> Vec<OsString> {
+        let numbers = [self.region, self.model, self.wake, self.done, self.parent];
+        // Not the name of a link, under which the program might take itself for mkfs.
+        let mut words: Vec<OsString> = numbers.iter().map(|n| n.to_string().into()).collect();
+        words.push(self.reserve_bytes.to_string().into());
+        words.push(self.library.clone().into());
+        words
+    }
+
+    /// Reads what [`WorkerArgs::to_words`] wrote.
+    pub(crate) fn from_words(words: impl Iterator<Item = OsString>) -> Option<WorkerArgs> {
+        fn number<N: std::str::FromStr>(word: Option<&OsString>) -> Option<N> {
+            word?.to_str()?.parse().ok()
+        }
+        let words: Vec<OsString> = words.collect();
+        let fd = |i| number(words.get(i)).filter(|&fd: &RawFd| fd > 2);
+        let args = WorkerArgs {
+            region: fd(0)?,
+            model: fd(1)?,
+            wake: fd(2)?,
+            done: fd(3)?,
+            parent: number(words.get(4))?,
+            reserve_bytes: number(words.get(5))?,
+            library: words.get(6)?.into(),
+        };
+        (words.len() == 7).then_some(args)
+    }
+}
+
+/// What a worker is started with.
+pub(crate) struct Start<'a> {
+    pub exe: &'a Path,
+    /// Arguments before the worker's own: the hidden subcommand.
+    pub exe_args: &'a [OsString],
+    pub library: &'a Path,
+    pub region: BorrowedFd<'a>,
+    pub model: BorrowedFd<'a>,
+    pub wake: BorrowedFd<'a>,
+    pub done: BorrowedFd<'a>,
+    pub reserve_bytes: usize,
+}
+
+/// A started worker; killed and reaped when dropped.
+#[derive(Debug)]
+pub(crate) struct WorkerProcess {
+    pid: Pid,
+    pidfd: OwnedFd,
+    ended: Option<String>,
+}
+
+impl WorkerProcess {
+    pub(crate) fn start(start: &Start<'_>) -> io::Result<WorkerProcess> {
+        // Copies above the standard descriptors, which the child's /dev/null would overwrite.
+        let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3);
+        let fds = [copy(start.region)?, copy(start.model)?, copy(start.wake)?, copy(start.done)?];
+        let args = WorkerArgs {
+            region: fds[0].as_raw_fd(),
+            model: fds[1].as_raw_fd(),
+            wake: fds[2].as_raw_fd(),
+            done: fds[3].as_raw_fd(),
+            parent: rustix::process::getpid().as_raw_nonzero().get(),
+            reserve_bytes: start.reserve_bytes,
+            library: start.library.into(),
+        };
+        let mut words: Vec<OsString> = vec!["gleanfs".into()];
+        words.extend(start.exe_args.iter().cloned());
+        words.extend(args.to_words());
+        let pid = spawn(start.exe, words, environment(), &fds)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(WorkerProcess { pid, pidfd, ended: None })
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Readable once the worker has ended.
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// How the worker ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<&str> {
+        if self.ended.is_none() {
+            self.ended = match waitpid(Some(self.pid), WaitOptions::NOHANG) {
+                Ok(None) | Err(rustix::io::Errno::INTR) => None,
+                Ok(Some((_, status))) => Some(describe(status)),
+                // Somebody reaped it for us (a SIGCHLD disposition of ignore does).
+                Err(_) => Some("ended".into()),
+            };
+        }
+        self.ended.as_deref()
+    }
+
+    /// SIGKILL, which a stopped process obeys too.
+    pub(crate) fn kill(&self) {
+        // The only failure is that it has ended already.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            self.kill();
+            // A second is plenty for SIGKILL; a process stuck in the kernel is left to init.
+            let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+            let _ = poll(&mut [PollFd::from_borrowed_fd(self.pidfd.as_fd(), PollFlags::IN)], Some(&second));
+            self.ended();
+        }
+    }
+}
+
+fn describe(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("exited with status {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "ended".into(),
+    }
+}
+
+/// The little that a worker needs to know of the world.
+fn environment() -> Vec<OsString> {
+    let mut variables: Vec<OsString> = vec!["ORT_DISABLE_TELEMETRY=1".into(), "HOME=/".into()];
+    if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
+        variables.push([OsStr::new("LD_LIBRARY_PATH="), &path].iter().copied().collect());
+    }
+    variables
+}
+
+fn c_strings(words: Vec<OsString>) -> io::Result<Vec<CString>> {
+    Ok(words.into_iter().map(|word| CString::new(word.into_vec())).collect::<Result<_, _>>()?)
+}
+
+fn pointers(words: &[CString]) -> Vec<*mut libc::c_char> {
+    words.iter().map(|word| word.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
+}
+
+fn spawn(exe: &Path, words: Vec<OsString>, environment: Vec<OsString>, fds: &[OwnedFd]) -> io::Result<Pid> {
+    let exe = CString::new(exe.as_os_str().as_bytes())?;
+    let (words, environment) = (c_strings(words)?, c_strings(environment)?);
+    let (argv, envp) = (pointers(&words), pointers(&environment));
+    let actions = FileActions::new(fds)?;
+    let attributes = Attributes::new()?;
+    let mut pid: libc::pid_t = 0;
+    // SAFETY: all pointers are to live, zero-terminated strings and null-terminated arrays of them;
+    // actions and attributes are initialized.
+    let code =
+        unsafe { libc::posix_spawn(&mut pid, exe.as_ptr(), &actions.0, &attributes.0, argv.as_ptr(), envp.as_ptr()) };
+    check(code)?;
+    Pid::from_raw(pid).ok_or_else(|| io::Error::other("posix_spawn gave no process"))
+}
+
+fn check(code: libc::c_int) -> io::Result<()> {
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+struct FileActions(libc::posix_spawn_file_actions_t);
+
+impl FileActions {
+    fn new(fds: &[OwnedFd]) -> io::Result<FileActions> {
+        let mut actions = MaybeUninit::uninit();
+        // SAFETY: `init` initializes what it is given when it answers 0.
+        let mut actions = unsafe {
+            check(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
+            FileActions(actions.assume_init())
+        };
+        for standard in 0..3 {
+            // SAFETY: initialized above; the path is a static string.
+            check(unsafe {
+                libc::posix_spawn_file_actions_addopen(&mut actions.0, standard, c"/dev/null".as_ptr(), libc::O_RDWR, 0)
+            })?;
+        }
+        for fd in fds {
+            // Duplicating onto itself is how POSIX says "not close-on-exec in the child".
+            // SAFETY: initialized above; the descriptor is open.
+            check(unsafe { libc::posix_spawn_file_actions_adddup2(&mut actions.0, fd.as_raw_fd(), fd.as_raw_fd()) })?;
+        }
+        Ok(actions)
+    }
+}
+
+impl Drop for FileActions {
+    fn drop(&mut self) {
+        // SAFETY: initialized in `new` and not used again.
+        unsafe { libc::posix_spawn_file_actions_destroy(&mut self.0) };
+    }
+}
+
+struct Attributes(libc::posix_spawnattr_t);
+
+impl Attributes {
+    /// No blocked and no ignored signals, and a process group of its own: the terminal's ^C is for
+    /// the daemon.
+    fn new() -> io::Result<Attributes> {
+        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETPGROUP;
+        let mut attributes = MaybeUninit::uninit();
+        let (mut none, mut all) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: each `init`, `sigemptyset` and `sigfillset` initializes what it is given; the
+        // setters get initialized values.
+        unsafe {
+            check(libc::posix_spawnattr_init(attributes.as_mut_ptr()))?;
+            let mut attributes = Attributes(attributes.assume_init());
+            libc::sigemptyset(none.as_mut_ptr());
+            libc::sigfillset(all.as_mut_ptr());
+            check(libc::posix_spawnattr_setsigmask(&mut attributes.0, none.as_ptr()))?;
+            check(libc::posix_spawnattr_setsigdefault(&mut attributes.0, all.as_ptr()))?;
+            check(libc::posix_spawnattr_setpgroup(&mut attributes.0, 0))?;
+            check(libc::posix_spawnattr_setflags(&mut attributes.0, flags as libc::c_short))?;
+            Ok(attributes)
+        }
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialized in `new` and not used again.
+        unsafe { libc::posix_spawnattr_destroy(&mut self.0) };
+    }
+}
+
+/// Takes over a descriptor that was inherited by number.
+pub(crate) fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the number is only looked at; F_GETFD fails if it is not open.
+    rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) })?;
+    // SAFETY: it is open, was passed to this process for this purpose, and is taken once.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_survives_the_trip() {
+        let args = WorkerArgs {
+            region: 3,
+            model: 4,
+            wake: 5,
+            done: 6,
+            parent: 77,
+            reserve_bytes: 1 << 20,
+            library: "/a b/lib.so".into(),
+        };
+        assert_eq!(WorkerArgs::from_words(args.to_words().into_iter()), Some(args.clone()));
+        assert_eq!(WorkerArgs::from_words(args.to_words().into_iter().skip(1)), None);
+        assert_eq!(WorkerArgs::from_words(["a", "b"].map(OsString::from).into_iter()), None);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_an_error() {
+        let region = crate::advisor::region::Region::create().unwrap();
+        let start = Start {
+            exe: Path::new("/nonexistent/program"),
+            exe_args: &[],
+            library: Path::new("/lib.so"),
+            region: region.fd(),
+            model: region.fd(),
+            wake: region.fd(),
+            done: region.fd(),
+            reserve_bytes: 0,
+        };
+        assert_eq!(WorkerProcess::start(&start).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let start = Start { exe: Path::new("/bin/false"), ..start };
+        let mut worker = WorkerProcess::start(&start).unwrap();
+        poll(&mut [PollFd::from_borrowed_fd(worker.pidfd(), PollFlags::IN)], None).unwrap();
+        assert_eq!(worker.ended(), Some("exited with status 1"));
+    }
+}

@@ -1,0 +1,470 @@
+//! How much the recommendations may decide, from what has been seen of them.
+//!
+//! A pure state machine: evidence goes in, a level comes out, nothing else happens. The levels are
+//! those of the kernel ML library's proposal. Up goes one level at a time, on evidence; down too,
+//! for repeated misses or when the model falls behind the fallback. Between the two thresholds
+//! nothing changes, so that noise does not swing it.
+//!
+//! At *recommendation* one operation in sixteen still goes to the fallback: without a control group
+//! on the same load, falling behind could not be seen.
+
+use serde::Serialize;
+
+/// See the module's description; ordered from no trust to full trust.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrustLevel {
+    /// The fallback decides.
+    Fallback,
+    /// The fallback decides; the model's answers are scored against its choices.
+    Learning,
+    /// Each decides half of the operations.
+    Collaboration,
+    /// The model decides.
+    Recommendation,
+}
+
+/// Who decides an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decider {
+    Model,
+    Fallback,
+}
+
+/// Thresholds. Ratios are the model's cost over the fallback's: below 1 the model is better.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct TrustConfig {
+    /// Scored decisions that make up one judgement while learning.
+    pub scored_min: u64,
+    /// Segments that each side must have freed for one judgement of their work.
+    pub freed_min: u64,
+    /// A ratio up to this is a step up.
+    pub promote_ratio: f64,
+    /// A ratio above this is a step down.
+    pub demote_ratio: f64,
+    /// Deadlines that make up one judgement of punctuality.
+    pub deadlines_window: u64,
+    /// A larger share of missed deadlines is a step down.
+    pub missed_share_max: f64,
+    /// With a larger share of missed deadlines there is no step up.
+    pub missed_share_promote: f64,
+    /// Observations that a model sits out after it failed to learn; doubles each time ...
+    pub sit_out_min: u64,
+    /// ... up to this.
+    pub sit_out_max: u64,
+}
+
+impl Default for TrustConfig {
+    fn default() -> TrustConfig {
+        TrustConfig {
+            scored_min: 64,
+            freed_min: 16,
+            promote_ratio: 1.0,
+            demote_ratio: 1.15,
+            deadlines_window: 64,
+            missed_share_max: 0.25,
+            missed_share_promote: 0.05,
+            sit_out_min: 256,
+            sit_out_max: 16_384,
+        }
+    }
+}
+
+/// What the cleaner's work cost under one decider.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Work {
+    pub moved_blocks: f64,
+    pub freed_segments: f64,
+}
+
+impl Work {
+    fn per_segment(&self) -> f64 {
+        self.moved_blocks / self.freed_segments.max(1.0)
+    }
+
+    fn halve(&mut self) {
+        self.moved_blocks /= 2.0;
+        self.freed_segments /= 2.0;
+    }
+}
+
+/// The state machine.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    config: TrustConfig,
+    level: TrustLevel,
+    available: bool,
+    scores: Scores,
+    model: Work,
+    fallback: Work,
+    deadlines: Deadlines,
+    sit_out: u64,
+    sit_out_next: u64,
+    promotions: u64,
+    demotions: u64,
+    efficiency: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Scores {
+    count: u64,
+    model_cost: f64,
+    fallback_cost: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Deadlines {
+    met: u64,
+    missed: u64,
+    /// Share missed in the last full window.
+    share: f64,
+}
+
+/// The state machine as users see it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct TrustStatus {
+    pub level: TrustLevel,
+    pub promotions: u64,
+    pub demotions: u64,
+    /// The last judged ratio of the model's cost to the fallback's.
+    pub efficiency: Option<f64>,
+    pub missed_share: f64,
+    pub model: Work,
+    pub fallback: Work,
+    /// Observations until the model gets another chance.
+    pub sit_out: u64,
+}
+
+impl Trust {
+    pub fn new(config: TrustConfig) -> Trust {
+        Trust {
+            config,
+            level: TrustLevel::Fallback,
+            available: false,
+            scores: Scores::default(),
+            model: Work::default(),
+            fallback: Work::default(),
+            deadlines: Deadlines::default(),
+            sit_out: 0,
+            sit_out_next: config.sit_out_min,
+            promotions: 0,
+            demotions: 0,
+            efficiency: None,
+        }
+    }
+
+    /// The level in force: *fallback* whenever there is no worker.
+    pub fn level(&self) -> TrustLevel {
+        if self.available { self.level } else { TrustLevel::Fallback }
+    }
+
+    /// Who decides the operation with this hash (of an inode or a segment). The same hash has the
+    /// same decider for as long as the level lasts.
+    pub fn assign(&self, hash: u64) -> Decider {
+        // The upper bits of a multiplicative hash: neighbouring inodes must not fall together.
+        let bucket = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
+        let model_buckets = match self.level() {
+            TrustLevel::Fallback | TrustLevel::Learning => 0,
+            TrustLevel::Collaboration => 8,
+            TrustLevel::Recommendation => 15,
+        };
+        if bucket < model_buckets { Decider::Model } else { Decider::Fallback }
+    }
+
+    /// A worker became ready or went away. Going away costs one level, but not what was learned.
+    pub fn worker(&mut self, ready: bool) {
+        if ready == self.available {
+            return;
+        }
+        self.available = ready;
+        if ready {
+            self.level = match self.level {
+                TrustLevel::Fallback if self.sit_out == 0 => TrustLevel::Learning,
+                level => level,
+            };
+        } else if self.level > TrustLevel::Learning {
+            self.step_down();
+        }
+    }
+
+    /// Another model: what was seen of the old one means nothing.
+    pub fn model_changed(&mut self) {
+        let (available, promotions, demotions) = (self.available, self.promotions, self.demotions);
+        *self = Trust { promotions, demotions, ..Trust::new(self.config) };
+        self.worker(available);
+    }
+
+    /// While learning: what the model's choice and the fallback's would have cost, in any one unit.
+    pub fn scored(&mut self, model_cost: f64, fallback_cost: f64) {
+        self.observed();
+        let usable = |cost: f64| cost.is_finite() && cost >= 0.0;
+        if self.level() != TrustLevel::Learning || !usable(model_cost) || !usable(fallback_cost) {
+            return;
+        }
+        self.scores.count += 1;
+        self.scores.model_cost += model_cost;
+        self.scores.fallback_cost += fallback_cost;
+        if self.scores.count >= self.config.scored_min {
+            let scores = std::mem::take(&mut self.scores);
+            self.judge(scores.model_cost, scores.fallback_cost);
+        }
+    }
+
+    /// What cleaning cost: live blocks moved and segments freed, by who chose.
+    pub fn worked(&mut self, by: Decider, moved_blocks: u64, freed_segments: u64) {
+        self.observed();
+        let work = match by {
+            Decider::Model => &mut self.model,
+            Decider::Fallback => &mut self.fallback,
+        };
+        work.moved_blocks += moved_blocks as f64;
+        work.freed_segments += freed_segments as f64;
+        let enough = self.config.freed_min as f64;
+        if self.level() < TrustLevel::Collaboration {
+            // Keeps the fallback's record recent while nothing is judged.
+            if self.fallback.freed_segments > 8.0 * enough {
+                self.fallback.halve();
+            }
+        } else if self.model.freed_segments >= enough && self.fallback.freed_segments >= enough {
+            let (model, fallback) = (self.model.per_segment(), self.fallback.per_segment());
+            self.model.halve();
+            self.fallback.halve();
+            self.judge(model, fallback);
+        }
+    }
+
+    /// A batch was answered in time, or not.
+    pub fn deadline(&mut self, met: bool) {
+        let deadlines = &mut self.deadlines;
+        if met {
+            deadlines.met += 1;
+        } else {
+            deadlines.missed += 1;
+        }
+        let total = deadlines.met + deadlines.missed;
+        if total < self.config.deadlines_window.max(1) {
+            return;
+        }
+        deadlines.share = deadlines.missed as f64 / total as f64;
+        (deadlines.met, deadlines.missed) = (0, 0);
+        if deadlines.share > self.config.missed_share_max && self.level > TrustLevel::Learning {
+            self.step_down();
+        }
+    }
+
+    pub fn status(&self) -> TrustStatus {
+        TrustStatus {
+            level: self.level(),
+            promotions: self.promotions,
+            demotions: self.demotions,
+            efficiency: self.efficiency,
+            missed_share: self.deadlines.share,
+            model: self.model,
+            fallback: self.fallback,
+            sit_out: self.sit_out,
+        }
+    }
+
+    /// Time passes in observations.
+    fn observed(&mut self) {
+        self.sit_out = self.sit_out.saturating_sub(1);
+        if self.sit_out == 0 && self.available && self.level == TrustLevel::Fallback {
+            self.level = TrustLevel::Learning;
+        }
+    }
+
+    fn judge(&mut self, model_cost: f64, fallback_cost: f64) {
+        // Two costs of nothing are equal; something against nothing is far behind.
+        let ratio = if model_cost == fallback_cost { 1.0 } else { model_cost / fallback_cost.max(f64::MIN_POSITIVE) };
+        self.efficiency = Some(ratio);
+        if ratio > self.config.demote_ratio {
+            self.step_down();
+        } else if ratio <= self.config.promote_ratio && self.deadlines.share <= self.config.missed_share_promote {
+            self.step_up();
+        }
+    }
+
+    fn step_up(&mut self) {
+        self.level = match self.level {
+            TrustLevel::Fallback | TrustLevel::Learning => TrustLevel::Collaboration,
+            TrustLevel::Collaboration => {
+                self.sit_out_next = self.config.sit_out_min;
+                TrustLevel::Recommendation
+            }
+            TrustLevel::Recommendation => return,
+        };
+        self.promotions += 1;
+        self.forget();
+    }
+
+    fn step_down(&mut self) {
+        self.level = match self.level {
+            TrustLevel::Recommendation => TrustLevel::Collaboration,
+            TrustLevel::Collaboration => TrustLevel::Learning,
+            TrustLevel::Learning => {
+                self.sit_out = self.sit_out_next;
+                self.sit_out_next = (self.sit_out_next * 2).min(self.config.sit_out_max);
+                TrustLevel::Fallback
+            }
+            TrustLevel::Fallback => return,
+        };
+        self.demotions += 1;
+        self.forget();
+    }
+
+    /// Each level is judged on what was seen at it.
+    fn forget(&mut self) {
+        self.scores = Scores::default();
+        self.model = Work::default();
+        self.fallback = Work::default();
+        (self.deadlines.met, self.deadlines.missed) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ready() -> Trust {
+        let mut trust = Trust::new(TrustConfig::default());
+        trust.worker(true);
+        trust
+    }
+
+    fn score(trust: &mut Trust, model: f64, fallback: f64) {
+        for _ in 0..TrustConfig::default().scored_min {
+            trust.scored(model, fallback);
+        }
+    }
+
+    /// Work until the next judgement and a little further.
+    fn work(trust: &mut Trust, model_moves: u64, fallback_moves: u64) {
+        for _ in 0..TrustConfig::default().freed_min {
+            trust.worked(Decider::Model, model_moves, 1);
+            trust.worked(Decider::Fallback, fallback_moves, 1);
+        }
+    }
+
+    fn at_recommendation() -> Trust {
+        let mut trust = ready();
+        score(&mut trust, 1.0, 2.0);
+        work(&mut trust, 100, 200);
+        assert_eq!(trust.level(), TrustLevel::Recommendation);
+        trust
+    }
+
+    #[test]
+    fn trust_is_earned_step_by_step() {
+        let mut trust = Trust::new(TrustConfig::default());
+        assert_eq!(trust.level(), TrustLevel::Fallback);
+        trust.worker(true);
+        assert_eq!(trust.level(), TrustLevel::Learning);
+        score(&mut trust, 1.0, 2.0);
+        assert_eq!(trust.level(), TrustLevel::Collaboration);
+        work(&mut trust, 100, 200);
+        assert_eq!((trust.level(), trust.status().promotions), (TrustLevel::Recommendation, 2));
+        assert_eq!(trust.status().efficiency, Some(0.5));
+    }
+
+    #[test]
+    fn a_model_that_falls_behind_goes_all_the_way_down() {
+        let mut trust = at_recommendation();
+        work(&mut trust, 300, 200);
+        assert_eq!(trust.level(), TrustLevel::Collaboration);
+        work(&mut trust, 300, 200);
+        assert_eq!(trust.level(), TrustLevel::Learning);
+        score(&mut trust, 3.0, 2.0);
+        assert_eq!(trust.level(), TrustLevel::Fallback);
+    }
+
+    #[test]
+    fn a_model_that_cannot_learn_sits_out_longer_each_time() {
+        let mut trust = ready();
+        let mut pauses = Vec::new();
+        for _ in 0..3 {
+            score(&mut trust, 3.0, 2.0);
+            pauses.push(trust.status().sit_out);
+            while trust.level() == TrustLevel::Fallback {
+                trust.worked(Decider::Fallback, 10, 1);
+            }
+        }
+        assert_eq!(pauses, [256, 512, 1024]);
+    }
+
+    #[test]
+    fn between_the_thresholds_nothing_changes() {
+        let mut trust = at_recommendation();
+        for _ in 0..20 {
+            work(&mut trust, 210, 200);
+        }
+        assert_eq!(trust.level(), TrustLevel::Recommendation);
+        let mut trust = ready();
+        score(&mut trust, 1.0, 2.0);
+        for _ in 0..20 {
+            work(&mut trust, 210, 200);
+        }
+        assert_eq!(trust.level(), TrustLevel::Collaboration);
+    }
+
+    #[test]
+    fn one_miss_costs_nothing_and_many_cost_a_level() {
+        let mut trust = at_recommendation();
+        for i in 0..640 {
+            trust.deadline(i % 32 != 0);
+        }
+        assert_eq!(trust.level(), TrustLevel::Recommendation);
+        for i in 0..64 {
+            trust.deadline(i % 2 == 0);
+        }
+        assert_eq!(trust.level(), TrustLevel::Collaboration);
+        work(&mut trust, 100, 200);
+        assert_eq!(trust.level(), TrustLevel::Collaboration, "no step up while deadlines are missed");
+        (0..64).for_each(|_| trust.deadline(true));
+        work(&mut trust, 100, 200);
+        assert_eq!(trust.level(), TrustLevel::Recommendation);
+    }
+
+    #[test]
+    fn without_a_worker_the_fallback_decides() {
+        let mut trust = at_recommendation();
+        trust.worker(false);
+        assert_eq!(trust.level(), TrustLevel::Fallback);
+        assert_eq!(trust.assign(0), Decider::Fallback);
+        trust.worker(true);
+        assert_eq!(trust.level(), TrustLevel::Collaboration, "a crash costs a level");
+        trust.model_changed();
+        assert_eq!(trust.level(), TrustLevel::Learning, "another model starts anew");
+    }
+
+    #[test]
+    fn operations_are_shared_out_by_level() {
+        let share = |trust: &Trust| (0..16_000).filter(|&ino| trust.assign(ino) == Decider::Model).count();
+        assert_eq!(share(&ready()), 0);
+        let mut trust = ready();
+        score(&mut trust, 1.0, 2.0);
+        assert!((7_500..8_500).contains(&share(&trust)), "{}", share(&trust));
+        assert!((14_500..15_500).contains(&share(&at_recommendation())));
+    }
+
+    proptest! {
+        #[test]
+        fn no_evidence_breaks_it(events in proptest::collection::vec((0u8..6, any::<f64>(), any::<f64>()), 0..2000)) {
+            let mut trust = Trust::new(TrustConfig { scored_min: 3, freed_min: 2, deadlines_window: 4, sit_out_min: 5,
+                                                     ..TrustConfig::default() });
+            for (event, a, b) in events {
+                match event {
+                    0 => trust.scored(a, b),
+                    1 => trust.worked(Decider::Model, a.abs() as u64 % 1000, b.abs() as u64 % 3),
+                    2 => trust.worked(Decider::Fallback, a.abs() as u64 % 1000, b.abs() as u64 % 3),
+                    3 => trust.deadline(a > 0.0),
+                    4 => trust.worker(a > 0.0),
+                    _ => trust.model_changed(),
+                }
+                prop_assert!(trust.level() == TrustLevel::Fallback || trust.available);
+                prop_assert!(trust.efficiency.is_none_or(|e| e >= 0.0));
+            }
+        }
+    }
+}

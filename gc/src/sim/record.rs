@@ -1,0 +1,128 @@
+//! Records samples for training: what a placement saw of a block, and how long the block then lived.
+
+use super::rng::Rng;
+use crate::features::history::History;
+use crate::features::{LOG2_MAX, LOG2_MIN, PlacementRow};
+use crate::placement::{MoveFacts, WriteFacts, relative_log2};
+
+const NONE: u32 = u32::MAX;
+
+/// A row and the lifetime that followed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    pub row: PlacementRow,
+    /// log2 of (residual lifetime / live blocks).
+    pub label: f32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Watch {
+    row: PlacementRow,
+    since: u64,
+    /// The next watch of the same block.
+    next: u32,
+    label: Option<f32>,
+}
+
+/// Watches a random share of all writes until their blocks die.
+#[derive(Debug)]
+pub struct Recorder {
+    history: History,
+    rng: Rng,
+    share: f64,
+    watches_max: usize,
+    watches: Vec<Watch>,
+    /// First watch of each block.
+    first: Vec<u32>,
+    recording: bool,
+    /// The row of the request under way.
+    request: PlacementRow,
+}
+
+impl Recorder {
+    /// Watches each write with probability `share`, up to `watches_max` of them.
+    pub fn new(blocks: u32, share: f64, watches_max: usize, seed: u64) -> Self {
+        Self {
+            history: History::default(),
+            rng: Rng::new(seed),
+            share,
+            watches_max,
+            watches: Vec::new(),
+            first: vec![NONE; blocks as usize],
+            recording: true,
+            request: PlacementRow::default(),
+        }
+    }
+
+    /// Whether new writes are watched. What is watched already goes on being watched.
+    pub fn set_recording(&mut self, on: bool) {
+        self.recording = on;
+    }
+
+    /// A request; its blocks follow.
+    pub(super) fn user_write(&mut self, w: &WriteFacts) {
+        self.request = self.history.user_row(w);
+    }
+
+    pub(super) fn user_block(&mut self, block: u32, now: u64) {
+        self.watch(block, self.request, now);
+    }
+
+    pub(super) fn cleaning_write(&mut self, block: u32, m: &MoveFacts) {
+        if self.recording && self.watches.len() < self.watches_max {
+            let row = self.history.cleaning_row(m);
+            self.watch(block, row, m.now);
+        }
+    }
+
+    pub(super) fn died(&mut self, block: u32, now: u64, live_blocks: u64) {
+        let mut at = std::mem::replace(&mut self.first[block as usize], NONE);
+        while at != NONE {
+            let watch = &mut self.watches[at as usize];
+            watch.label = Some(label(now.saturating_sub(watch.since), live_blocks));
+            at = watch.next;
+        }
+    }
+
+    fn watch(&mut self, block: u32, row: PlacementRow, now: u64) {
+        if self.recording && self.watches.len() < self.watches_max && self.rng.chance(self.share) {
+            let next = std::mem::replace(&mut self.first[block as usize], self.watches.len() as u32);
+            self.watches.push(Watch { row, since: now, next, label: None });
+        }
+    }
+
+    /// All samples. Blocks that are still alive count as living twice as long as they have: leaving them out would teach that nothing is cold.
+    pub fn finish(self, now: u64, live_blocks: u64) -> Vec<Sample> {
+        let sample = |w: &Watch| Sample {
+            row: w.row,
+            label: w.label.unwrap_or_else(|| label(2 * now.saturating_sub(w.since), live_blocks)),
+        };
+        self.watches.iter().map(sample).collect()
+    }
+}
+
+fn label(lifetime: u64, live_blocks: u64) -> f32 {
+    relative_log2(lifetime, live_blocks).clamp(LOG2_MIN, LOG2_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_residual_lifetimes_and_survivors_count_double() {
+        let mut r = Recorder::new(4, 1.0, 10, 1);
+        let w = |now| WriteFacts { now, live_blocks: 1024, ..Default::default() };
+        r.user_write(&w(0));
+        r.user_block(0, 0);
+        r.user_write(&w(0));
+        r.user_block(1, 0);
+        r.cleaning_write(0, &MoveFacts { now: 512, live_blocks: 1024, ..Default::default() });
+        r.died(0, 1024, 1024);
+        r.set_recording(false);
+        r.user_write(&w(1024));
+        r.user_block(0, 1024);
+        let labels: Vec<f32> = r.finish(2048, 1024).iter().map(|s| s.label).collect();
+        assert_eq!(labels, [0.0, 2.0, -1.0]);
+    }
+}

@@ -1,0 +1,343 @@
+//! The simulated log: segments, heads, the map, and the cleaner that keeps it going.
+//!
+//! Invariants: a segment's live count is the number of its blocks that the map names; what is sealed is in the index; a free
+//! segment is in the free list alone.
+
+use super::Outcome;
+use super::load::{BlockWrite, Load, Op};
+use super::record::Recorder;
+use crate::index::UtilizationIndex;
+use crate::placement::{MoveFacts, Placement, WriteFacts, interval_log2, merge};
+use crate::segment::SegmentFacts;
+use crate::victim::VictimPolicy;
+
+const NONE: u32 = u32::MAX;
+/// The smallest reserve of free segments with which cleaning always finds room.
+const RESERVE: u32 = 2;
+
+/// When the cleaner starts, one victim at a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Trigger {
+    /// More than this share of the stored blocks is dead.
+    GarbageShare(f64),
+    /// Fewer free segments than this.
+    FreeSegments(u32),
+}
+
+/// Sizes of the simulated log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Geometry {
+    pub segments: u32,
+    pub segment_blocks: u32,
+    pub heads: u8,
+    pub trigger: Trigger,
+}
+
+impl Geometry {
+    /// A device of which `blocks` live blocks are the share `utilization`, everything else included.
+    ///
+    /// # Panics
+    /// If that leaves no room for the heads and the reserve.
+    pub fn full(blocks: u32, segment_blocks: u32, utilization: f64, heads: u8) -> Self {
+        let segments = (f64::from(blocks) / utilization / f64::from(segment_blocks)).round() as u32;
+        let trigger = Trigger::FreeSegments(u32::from(heads) + RESERVE);
+        let needed = blocks.div_ceil(segment_blocks) + 2 * u32::from(heads) + RESERVE;
+        assert!(needed < segments, "{segments} segments are too few for {heads} heads");
+        Self { segments, segment_blocks, heads, trigger }
+    }
+
+    /// Room enough that only the share of garbage starts the cleaner.
+    pub fn garbage(blocks: u32, segment_blocks: u32, share: f64, heads: u8) -> Self {
+        let stored = (f64::from(blocks) / (1.0 - share) / f64::from(segment_blocks)).ceil() as u32;
+        let segments = stored + 3 * u32::from(heads) + RESERVE + 2;
+        Self { segments, segment_blocks, heads, trigger: Trigger::GarbageShare(share) }
+    }
+
+    /// Blocks that hold data in steady state: all but the free segments and, on average, half of every open one.
+    pub fn physical_blocks(&self) -> f64 {
+        let free = match self.trigger {
+            Trigger::FreeSegments(n) => f64::from(n),
+            Trigger::GarbageShare(_) => 0.0,
+        };
+        (f64::from(self.segments) - free - 0.5 * f64::from(self.heads)) * f64::from(self.segment_blocks)
+    }
+}
+
+/// What an extent would remember of a block, and whose it is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Block {
+    ino: u64,
+    file_block: u64,
+    birth: u64,
+    interval_log2: u8,
+}
+
+/// A segment being filled.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    seg: u32,
+    used: u32,
+    class: u8,
+    birth_sum: u64,
+}
+
+/// The simulated log.
+#[derive(Debug)]
+pub struct Simulator {
+    geometry: Geometry,
+    index: UtilizationIndex,
+    /// Physical place of each block of the volume, or `NONE`.
+    place: Vec<u32>,
+    blocks: Vec<Block>,
+    /// Block of the volume that each physical place was written for.
+    owner: Vec<u32>,
+    /// Live blocks of each segment.
+    live: Vec<u32>,
+    heads: Vec<Option<Open>>,
+    free: Vec<u32>,
+    /// Class of the write request under way.
+    request_class: u8,
+    live_blocks: u64,
+    stored_blocks: u64,
+    done: Outcome,
+}
+
+impl Simulator {
+    /// An empty log for a volume of blocks `0..blocks`.
+    pub fn new(geometry: Geometry, blocks: u32) -> Self {
+        let Geometry { segments, segment_blocks, heads, .. } = geometry;
+        Self {
+            geometry,
+            index: UtilizationIndex::new(segments, segment_blocks),
+            place: vec![NONE; blocks as usize],
+            blocks: vec![Block::default(); blocks as usize],
+            owner: vec![NONE; (segments * segment_blocks) as usize],
+            live: vec![0; segments as usize],
+            heads: vec![None; usize::from(heads)],
+            free: (0..segments).rev().collect(),
+            request_class: 0,
+            live_blocks: 0,
+            stored_blocks: 0,
+            done: Outcome::default(),
+        }
+    }
+
+    /// What happened since the beginning.
+    pub fn outcome(&self) -> Outcome {
+        self.done
+    }
+
+    /// The write clock.
+    pub fn now(&self) -> u64 {
+        self.done.user
+    }
+
+    pub fn live_blocks(&self) -> u64 {
+        self.live_blocks
+    }
+
+    /// Sealed segments.
+    pub fn index(&self) -> &UtilizationIndex {
+        &self.index
+    }
+
+    /// Lets the load write `writes` blocks, and the cleaner do what that makes necessary.
+    pub fn drive(
+        &mut self,
+        load: &mut dyn Load,
+        placement: &mut dyn Placement,
+        victim: &mut dyn VictimPolicy,
+        mut recorder: Option<&mut Recorder>,
+        writes: u64,
+    ) {
+        let end = self.done.user + writes;
+        while self.done.user < end {
+            match load.next_op() {
+                Op::Discard(block) => {
+                    if let Some(r) = recorder.as_deref_mut() {
+                        r.died(block, self.now(), self.live_blocks);
+                    }
+                    self.kill(block);
+                }
+                Op::Write(w) => self.write(&w, placement, recorder.as_deref_mut()),
+            }
+            while self.must_clean() && self.clean(placement, victim, recorder.as_deref_mut()) {}
+        }
+    }
+
+    /// A request is placed as a whole, as the filesystem does: its first block speaks for all.
+    fn write(&mut self, w: &BlockWrite, placement: &mut dyn Placement, mut recorder: Option<&mut Recorder>) {
+        let now = self.now();
+        let slot = w.block as usize;
+        let old = Some(self.blocks[slot]).filter(|_| self.place[slot] != NONE);
+        let previous = old.map(|b| b.birth);
+        if let Some(r) = recorder.as_deref_mut() {
+            r.died(w.block, now, self.live_blocks);
+        }
+        if w.request_at == 0 {
+            let facts = WriteFacts {
+                ino: w.ino,
+                first_block: w.file_block,
+                blocks: w.request_blocks,
+                append: w.append,
+                file_size_bytes: w.file_blocks * 4096,
+                now,
+                previous,
+                previous_interval_log2: old.map_or(0, |b| b.interval_log2),
+                live_blocks: self.live_blocks.max(1),
+            };
+            self.request_class = placement.user_write(&facts);
+            if let Some(r) = recorder.as_deref_mut() {
+                r.user_write(&facts);
+            }
+        }
+        if let Some(r) = recorder {
+            r.user_block(w.block, now);
+        }
+        self.kill(w.block);
+        let interval_log2 = interval_log2(previous, now);
+        self.blocks[slot] = Block { ino: w.ino, file_block: w.file_block, birth: now, interval_log2 };
+        self.done.user += 1;
+        self.live_blocks += 1;
+        self.append(w.block, self.request_class, placement.classes());
+    }
+
+    /// Makes a block of the volume unused.
+    fn kill(&mut self, block: u32) {
+        let place = std::mem::replace(&mut self.place[block as usize], NONE);
+        if place == NONE {
+            return;
+        }
+        let seg = place / self.geometry.segment_blocks;
+        self.live[seg as usize] -= 1;
+        self.live_blocks -= 1;
+        self.index.set_live(seg, self.live[seg as usize], self.done.user);
+    }
+
+    /// Writes a block to the head of its class; seals the segment when it is full.
+    fn append(&mut self, block: u32, class: u8, classes: u8) {
+        let head = usize::from(merge(class, classes, self.geometry.heads));
+        let mut open = self.heads[head].take().unwrap_or_else(|| {
+            let seg = self.free.pop().expect("the trigger keeps free segments in reserve");
+            Open { seg, used: 0, class, birth_sum: 0 }
+        });
+        let place = open.seg * self.geometry.segment_blocks + open.used;
+        self.place[block as usize] = place;
+        self.owner[place as usize] = block;
+        self.live[open.seg as usize] += 1;
+        self.stored_blocks += 1;
+        open.used += 1;
+        open.birth_sum += self.blocks[block as usize].birth;
+        if open.used < self.geometry.segment_blocks {
+            self.heads[head] = Some(open);
+        } else {
+            self.seal(open);
+        }
+    }
+
+    fn seal(&mut self, open: Open) {
+        self.index.insert(SegmentFacts {
+            seg: open.seg,
+            live: self.live[open.seg as usize],
+            capacity: self.geometry.segment_blocks,
+            class: open.class,
+            seal_clock: self.now(),
+            write_clock: open.birth_sum / u64::from(open.used),
+            invalidate_clock: self.now(),
+        });
+    }
+
+    fn must_clean(&self) -> bool {
+        match self.geometry.trigger {
+            Trigger::FreeSegments(low) => (self.free.len() as u32) < low,
+            Trigger::GarbageShare(share) => {
+                let garbage = self.stored_blocks - self.live_blocks;
+                garbage as f64 > share * self.stored_blocks as f64
+            }
+        }
+    }
+
+    /// Cleans one victim; `false` if there is none.
+    fn clean(
+        &mut self,
+        placement: &mut dyn Placement,
+        victim: &mut dyn VictimPolicy,
+        mut recorder: Option<&mut Recorder>,
+    ) -> bool {
+        let now = self.now();
+        let Some(facts) = victim.choose(&self.index, now).and_then(|s| self.index.remove(s.seg)) else { return false };
+        placement.segment_cleaned(&facts, now);
+        let first = facts.seg * self.geometry.segment_blocks;
+        for place in first..first + self.geometry.segment_blocks {
+            let block = self.owner[place as usize];
+            if self.place[block as usize] != place {
+                continue;
+            }
+            let b = self.blocks[block as usize];
+            let m = MoveFacts {
+                ino: b.ino,
+                first_block: b.file_block,
+                now,
+                birth: b.birth,
+                interval_log2: b.interval_log2,
+                from_class: facts.class,
+                live_blocks: self.live_blocks,
+            };
+            if let Some(r) = recorder.as_deref_mut() {
+                r.cleaning_write(block, &m);
+            }
+            let class = placement.cleaning_write(&m);
+            self.live[facts.seg as usize] -= 1;
+            self.done.moved += 1;
+            self.append(block, class, placement.classes());
+        }
+        self.stored_blocks -= u64::from(self.geometry.segment_blocks);
+        self.done.victims += 1;
+        self.free.push(facts.seg);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::{Overwrites, Pattern};
+    use super::super::{Files, Recorder};
+    use super::*;
+    use crate::placement::SepBit;
+    use crate::victim::CostAge;
+
+    fn check(sim: &Simulator) {
+        let s = sim.geometry.segment_blocks;
+        let mut live = vec![0u32; sim.geometry.segments as usize];
+        for (block, &place) in sim.place.iter().enumerate().filter(|(_, p)| **p != NONE) {
+            assert_eq!(sim.owner[place as usize] as usize, block);
+            live[(place / s) as usize] += 1;
+        }
+        assert_eq!(live, sim.live);
+        assert!(sim.index.iter().all(|f| f.live == live[f.seg as usize]));
+        let open = sim.heads.iter().flatten().count();
+        assert_eq!(sim.index.len() + open + sim.free.len(), sim.geometry.segments as usize);
+        let used: u64 = sim.heads.iter().flatten().map(|o| u64::from(o.used)).sum();
+        assert_eq!(sim.stored_blocks, sim.index.len() as u64 * u64::from(s) + used);
+    }
+
+    #[test]
+    fn counts_are_exact_under_every_kind_of_load() {
+        let geometry = Geometry::garbage(4096, 32, 0.15, 6);
+        let mut loads: Vec<Box<dyn Load>> = [Pattern::Uniform, Pattern::Zipf(1.1), Pattern::Tenants, Pattern::Circular]
+            .into_iter()
+            .map(|p| Box::new(Overwrites::new(4096, p, 1)) as Box<dyn Load>)
+            .collect();
+        loads.push(Box::new(Files::new(4096, 2)));
+        for load in &mut loads {
+            let mut sim = Simulator::new(geometry, 4096);
+            let mut recorder = Recorder::new(4096, 0.1, 1000, 3);
+            for _ in 0..10 {
+                sim.drive(load.as_mut(), &mut SepBit::default(), &mut CostAge, Some(&mut recorder), 3000);
+                check(&sim);
+            }
+            assert_eq!(sim.outcome().user, 30_000);
+            assert!(sim.outcome().victims > 0);
+        }
+    }
+}

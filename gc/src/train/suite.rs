@@ -1,0 +1,78 @@
+//! The simulated volumes that models are fitted to, and others that they are judged by.
+
+use crate::sim::load::{Load, Overwrites, Pattern};
+use crate::sim::{Files, Geometry};
+
+/// A volume, its load and its log.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    pub name: String,
+    pub blocks: u32,
+    pub geometry: Geometry,
+    source: Source,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Overwrites(Pattern),
+    Files,
+}
+
+/// Segments that a volume's data fill: volumes of all sizes have the same shape, so a small one stands for a large one.
+const SEGMENTS: u32 = 512;
+/// Log heads, and share of the device in use.
+const HEADS: u8 = 6;
+const UTILIZATION: f64 = 0.87;
+
+impl Scene {
+    fn new(name: &str, blocks: u32, source: Source) -> Self {
+        // A volume of files is about four fifths full itself.
+        let live = if matches!(source, Source::Files) { blocks / 5 * 4 } else { blocks };
+        let geometry = Geometry::full(live, (blocks / SEGMENTS).max(1), UTILIZATION, HEADS);
+        Self { name: name.to_owned(), blocks, geometry, source }
+    }
+
+    fn overwrites(name: &str, blocks: u32, pattern: Pattern) -> Self {
+        Self::new(name, blocks, Source::Overwrites(pattern))
+    }
+
+    pub fn load(&self, seed: u64) -> Box<dyn Load> {
+        match self.source {
+            Source::Overwrites(pattern) => Box::new(Overwrites::new(self.blocks, pattern, seed)),
+            Source::Files => Box::new(Files::new(self.blocks, seed)),
+        }
+    }
+}
+
+/// What models are fitted to. Of these settings only `uniform` and `files` are judged too, at other sizes and seeds.
+pub fn training_scenes(blocks: u32) -> Vec<Scene> {
+    let shift = |periods: f64| (f64::from(blocks) * periods) as u64;
+    let overwrites = |name, pattern| Scene::overwrites(name, blocks, pattern);
+    vec![
+        overwrites("uniform", Pattern::Uniform),
+        overwrites("zipf 0.7", Pattern::Zipf(0.7)),
+        overwrites("zipf 0.9", Pattern::Zipf(0.9)),
+        overwrites("zipf 1.1", Pattern::Zipf(1.1)),
+        overwrites("zipf 1.25", Pattern::Zipf(1.25)),
+        overwrites("hot/cold 80/20", Pattern::HotCold { traffic: 0.8, space: 0.2 }),
+        overwrites("hot/cold 95/5", Pattern::HotCold { traffic: 0.95, space: 0.05 }),
+        overwrites("shifting 80/20", Pattern::Shifting { traffic: 0.8, space: 0.2, period: shift(3.0) }),
+        overwrites("shifting 95/3", Pattern::Shifting { traffic: 0.95, space: 0.03, period: shift(0.5) }),
+        overwrites("circular", Pattern::Circular),
+        Scene::new("files", blocks, Source::Files),
+    ]
+}
+
+/// What models are judged by, with seeds of their own.
+pub fn evaluation_scenes(blocks: u32) -> Vec<Scene> {
+    let shift = |periods: f64| (f64::from(blocks) * periods) as u64;
+    let overwrites = |name, pattern| Scene::overwrites(name, blocks, pattern);
+    vec![
+        overwrites("uniform", Pattern::Uniform),
+        overwrites("zipf 0.99", Pattern::Zipf(0.99)),
+        overwrites("hot/cold 90/10", Pattern::HotCold { traffic: 0.9, space: 0.1 }),
+        overwrites("shifting 90/10", Pattern::Shifting { traffic: 0.9, space: 0.1, period: shift(1.5) }),
+        overwrites("tenants", Pattern::Tenants),
+        Scene::new("files", blocks, Source::Files),
+    ]
+}
