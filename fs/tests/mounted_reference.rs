@@ -142,6 +142,25 @@ fn a_busy_mount_says_so_and_is_detached_on_demand() {
 }
 
 #[test]
+fn an_aborted_connection_ends_the_session_and_leaves_no_dead_mount() {
+    let mut fs = mounted!();
+    let minor = libc::minor(fs::metadata(fs.dir.path()).unwrap().dev());
+    let control = tempfile::tempdir().unwrap();
+    let path = c_path(control.path());
+    // SAFETY: NUL-terminated strings, and no data.
+    let mounted = unsafe { libc::mount(c"none".as_ptr(), path.as_ptr(), c"fusectl".as_ptr(), 0, std::ptr::null()) };
+    checked(mounted).unwrap();
+    let aborted = fs::write(control.path().join(minor.to_string()).join("abort"), "1");
+    // SAFETY: a NUL-terminated string.
+    checked(unsafe { libc::umount(path.as_ptr()) }).unwrap();
+    aborted.unwrap();
+    let session = fs.session.take().unwrap();
+    let unmounter = session.unmounter();
+    session.wait().unwrap();
+    assert!(!unmounter.is_mounted().unwrap());
+}
+
+#[test]
 fn names_come_and_go() {
     let fs = mounted!();
     assert_eq!(errno(fs::metadata(fs.path("a"))), libc::ENOENT);
@@ -306,7 +325,12 @@ fn fallocate_modes_and_copies_reach_the_namespace() {
 
 #[test]
 fn buffered_mapped_and_direct_writes_are_one_file() {
-    let fs = mounted!();
+    for writeback in [true, false] {
+        write_in_three_ways(&mounted!(MountOptions { writeback, ..MountOptions::default() }));
+    }
+}
+
+fn write_in_three_ways(fs: &Mounted) {
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(fs.path("f")).unwrap();
     file.write_all_at(&[1; 12288], 0).unwrap();
     // SAFETY: a shared mapping of a file of that length, unmapped below.
@@ -325,7 +349,11 @@ fn buffered_mapped_and_direct_writes_are_one_file() {
     direct.read_exact_at(page, 4096).unwrap();
     assert_eq!((page[0], page[1]), (2, 1));
     page.fill(3);
-    direct.write_all_at(page, 8192).unwrap();
+    let before = direct.metadata().unwrap().mtime_nsec();
+    eventually("a later time of writing", || {
+        direct.write_all_at(page, 8192).unwrap();
+        direct.metadata().unwrap().mtime_nsec() != before
+    });
     let mut byte = [0];
     file.read_exact_at(&mut byte, 8192).unwrap();
     assert_eq!(byte, [3]);
@@ -470,15 +498,23 @@ fn an_append_only_file_takes_appends_alone_and_can_be_synced() {
     const SET_FLAGS: libc::c_ulong = 0x4008_6602;
     let fs = mounted!();
     fs::write(fs.path("log"), "one").unwrap();
-    let mut file = OpenOptions::new().append(true).open(fs.path("log")).unwrap();
+    let file = OpenOptions::new().append(true).open(fs.path("log")).unwrap();
     let mut append_only = 0x20u32;
     // SAFETY: the argument has the size that the command names.
     checked(unsafe { libc::ioctl(file.as_raw_fd(), SET_FLAGS, &raw mut append_only) }).unwrap();
-    file.write_all(b" two").unwrap();
+    // The kernel keeps the times of what it has not written out, and hands them over at fsync, when only it may set them.
+    let before = file.metadata().unwrap().mtime_nsec();
+    eventually("a later time of writing", || {
+        (&file).write_all(b".").unwrap();
+        file.metadata().unwrap().mtime_nsec() != before
+    });
     file.sync_all().unwrap();
+    let kept = fs.ns.getattr(fs.ino("log")).unwrap().mtime;
+    assert_eq!(i64::from(kept.nanos), file.metadata().unwrap().mtime_nsec());
     assert_eq!(errno(OpenOptions::new().write(true).open(fs.path("log"))), libc::EPERM);
-    OpenOptions::new().append(true).open(fs.path("log")).unwrap().write_all(b" three").unwrap();
-    assert_eq!(fs::read(fs.path("log")).unwrap(), b"one two three");
+    OpenOptions::new().append(true).open(fs.path("log")).unwrap().write_all(b"two").unwrap();
+    let text = fs::read_to_string(fs.path("log")).unwrap();
+    assert!(text.starts_with("one.") && text.ends_with(".two"), "{text}");
 }
 
 #[test]

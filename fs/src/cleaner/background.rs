@@ -11,6 +11,8 @@ use super::Cleaner;
 
 /// How often the threads look without being asked.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Longest time for which accepted operations stay in memory alone: sync(2) does not reach a FUSE daemon.
+const SYNC_EVERY: Duration = Duration::from_secs(5);
 /// Log after which a checkpoint is due, in blocks: 256 MiB, which bounds the time of a mount after a crash.
 const LOG_BLOCKS_MAX: u64 = 64 << 10;
 
@@ -84,17 +86,26 @@ impl Cleaner {
         Ok(())
     }
 
-    /// Whether room is short and a checkpoint would make some.
+    /// Whether room is short and a checkpoint would make some: a batch of it, since each checkpoint writes every dirty node; anything
+    /// at all when writers are about to wait.
     fn checkpoint_frees(&self) -> bool {
         let inner = self.volume.log().lock();
-        let short = (inner.heads.available() as u32) < self.marks.checkpoint;
-        short && inner.segments.prefree_count() + inner.segments.unlisted_free() > 0
+        let available = inner.heads.available() as u32;
+        let segments = &inner.segments;
+        let gain = (segments.prefree_count() + segments.unlisted_free() + segments.aside_count()) as u32;
+        (available < self.marks.checkpoint && gain >= self.marks.batch()) || (available <= self.marks.low && gain > 0)
     }
 
     fn run_checkpoints(&self, every: Duration) {
         let mut last = Instant::now();
+        let mut synced = Instant::now();
         while self.wait_for(|w| &mut w.checkpoint) {
             let overdue = last.elapsed() >= every;
+            if synced.elapsed() >= SYNC_EVERY {
+                // A failure latches the log, which everybody will see.
+                let _ = self.volume.sync();
+                synced = Instant::now();
+            }
             if !(overdue || self.checkpoint_frees() || self.checkpoint_due()) {
                 continue;
             }

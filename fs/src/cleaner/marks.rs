@@ -28,6 +28,11 @@ impl Marks {
         Self { low, checkpoint: low + band / 3, high: low + band }
     }
 
+    /// Segments worth a checkpoint of their own.
+    pub fn batch(&self) -> u32 {
+        (self.high - self.low) / 2
+    }
+
     pub fn pressure(&self, available: u32) -> Pressure {
         if available < self.low { Pressure::Emergency } else { Pressure::Normal }
     }

@@ -150,6 +150,7 @@ impl Cleaner {
         let emergency = self.pressure() == Pressure::Emergency;
         let Some((decider, victim)) = self.choose(emergency) else { return Ok(None) };
         let moved = moving::empty_segment(&self.volume, victim, emergency, &self.counters.lost_blocks)?;
+        self.volume.log().lock().segments.set_aside(victim);
         let work = match decider {
             Decider::Model => &self.counters.model,
             Decider::Fallback => &self.counters.fallback,

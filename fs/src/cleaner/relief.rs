@@ -44,7 +44,9 @@ impl Cleaner {
     /// Segments that can be opened now or after the next checkpoint.
     pub(super) fn obtainable(&self) -> u32 {
         let inner = self.volume.log().lock();
-        (inner.heads.available() + inner.segments.prefree_count() + inner.segments.unlisted_free()) as u32
+        let segments = &inner.segments;
+        let later = segments.prefree_count() + segments.aside_count() + segments.unlisted_free();
+        (inner.heads.available() + later) as u32
     }
 
     fn wait_for_room(&self, volume: &Volume, purpose: Purpose) -> Result<()> {

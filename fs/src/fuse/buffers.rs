@@ -1,59 +1,25 @@
 //! Read buffers: one for each session thread, aligned for `O_DIRECT`, kept for the thread's life.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::RefCell;
-use std::ptr::NonNull;
 
+use crate::device::aligned::AlignedBuf;
 use crate::types::BLOCK_SIZE;
 
 /// Bytes that the kernel asks for at most at a time (`max_read`); a buffer's first size.
 pub(super) const READ_BYTES_MAX: usize = 1 << 20;
 
-/// Memory aligned to a block.
-struct AlignedBuffer {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-impl AlignedBuffer {
-    /// `len` bytes, rounded up to whole blocks; at least one.
-    fn new(len: usize) -> Self {
-        let layout = Self::layout(len.max(1).next_multiple_of(BLOCK_SIZE));
-        // SAFETY: the layout's size is not zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Self { start, len: layout.size() }
-    }
-
-    fn layout(len: usize) -> Layout {
-        Layout::from_size_align(len, BLOCK_SIZE).expect("a read is far smaller than the address space")
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: `start` is an allocation of `len` initialized bytes that `self` owns, and `self` is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
-    }
-}
-
-impl Drop for AlignedBuffer {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout.
-        unsafe { dealloc(self.start.as_ptr(), Self::layout(self.len)) }
-    }
-}
-
 thread_local! {
-    static BUFFER: RefCell<Option<AlignedBuffer>> = const { RefCell::new(None) };
+    static BUFFER: RefCell<Option<AlignedBuf>> = const { RefCell::new(None) };
 }
 
 /// Calls `work` with this thread's buffer, `len` bytes of it. The bytes are whatever was left in them.
 pub(super) fn with_read_buffer<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
     BUFFER.with_borrow_mut(|slot| {
-        if slot.as_ref().is_none_or(|buffer| buffer.len < len) {
-            *slot = Some(AlignedBuffer::new(len.max(READ_BYTES_MAX)));
+        if slot.as_ref().is_none_or(|buffer| buffer.len() < len) {
+            *slot = Some(AlignedBuf::new(len.max(READ_BYTES_MAX).div_ceil(BLOCK_SIZE)));
         }
         let buffer = slot.as_mut().expect("just filled");
-        work(&mut buffer.bytes_mut()[..len])
+        work(&mut buffer[..len])
     })
 }
 

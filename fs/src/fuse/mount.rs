@@ -5,7 +5,6 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -107,7 +106,7 @@ pub(super) fn set_read_ahead(mount: &Mount, bytes: u32) {
 /// Whether `image` lies inside `mountpoint`, where the mount would hide it. What does not exist lies nowhere.
 pub fn image_inside(mountpoint: &Path, image: &Path) -> bool {
     match (mountpoint.canonicalize(), image.canonicalize()) {
-        (Ok(mountpoint), Ok(image)) => image.as_os_str().as_bytes() != b"/" && image.starts_with(&mountpoint),
+        (Ok(mountpoint), Ok(image)) => image.starts_with(&mountpoint),
         _ => false,
     }
 }

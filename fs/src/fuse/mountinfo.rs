@@ -18,8 +18,8 @@ pub(super) struct Mount {
 /// The mount on top at `mountpoint` (an absolute path without symbolic links), if it is a mount point.
 pub(super) fn find(mountpoint: &Path) -> io::Result<Option<Mount>> {
     let table = std::fs::read("/proc/self/mountinfo")?;
-    let mounts = table.split(|b| *b == b'\n').filter_map(parse);
-    Ok(mounts.filter(|mount| mount.mountpoint == mountpoint).last())
+    let mut from_the_top = table.rsplit(|b| *b == b'\n').filter_map(parse);
+    Ok(from_the_top.find(|mount| mount.mountpoint == mountpoint))
 }
 
 fn parse(line: &[u8]) -> Option<Mount> {

@@ -22,8 +22,10 @@ use crate::types::{BLOCK_SIZE, Ino};
 const WRITE_BYTES_MAX: u32 = 1 << 20;
 /// Handles carry no state.
 const NO_HANDLE: FileHandle = FileHandle(0);
-/// Pages stay valid between opens, and writers around the page cache need not wait for each other.
-const FILE_FLAGS: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES);
+/// Pages stay valid between opens.
+const FILE_FLAGS: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE;
+/// `O_DIRECT` on our side as well: writers of one file need not wait for each other.
+const DIRECT_FLAGS: FopenFlags = FopenFlags::FOPEN_DIRECT_IO.union(FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES);
 /// The kernel may keep listings, too; it drops them when it changes the directory.
 const DIR_FLAGS: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_CACHE_DIR);
 
@@ -32,6 +34,7 @@ const DIR_FLAGS: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOP
 /// With HANDLE_KILLPRIV_V2 it asks once per file for `security.capability`, and not before each write(2) as it does otherwise. Of its
 /// wishes to drop setuid `fuser` shows only those that come with a write or alone; with chown and truncate the namespace drops it unasked.
 const CAPABILITIES: InitFlags = InitFlags::FUSE_ASYNC_DIO
+    .union(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP)
     .union(InitFlags::FUSE_PARALLEL_DIROPS)
     .union(InitFlags::FUSE_ATOMIC_O_TRUNC)
     .union(InitFlags::FUSE_HANDLE_KILLPRIV_V2)
@@ -83,6 +86,14 @@ fn xattr(reply: ReplyXattr, result: crate::error::Result<Vec<u8>>, room: u32) {
         _ if value.len() > room as usize => reply.error(Errno::ERANGE),
         _ => reply.data(&value),
     });
+}
+
+impl Front {
+    /// How a file opened with `flags` of open(2) is cached. With the writeback cache the kernel trusts its own mtime and does not move it for
+    /// direct writes in our way, so there `O_DIRECT` goes its common way.
+    fn file_flags(&self, flags: i32) -> FopenFlags {
+        if self.options.writeback || flags & libc::O_DIRECT == 0 { FILE_FLAGS } else { FILE_FLAGS | DIRECT_FLAGS }
+    }
 }
 
 impl Filesystem for Front {
@@ -213,12 +224,13 @@ impl Filesystem for Front {
         let created = self.create(&caller(req), place(parent, name), &new);
         let created = created.inspect(|attr| self.opened(attr.ino, flags));
         answer!(reply, created, attr => {
-            reply.created(&TTL, &reply_attr(&attr), generation(&attr), NO_HANDLE, FILE_FLAGS);
+            reply.created(&TTL, &reply_attr(&attr), generation(&attr), NO_HANDLE, self.file_flags(flags));
         });
     }
 
     fn open(&self, _req: &Request, nodeid: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        answer!(reply, self.open(ino(nodeid), flags.0), () => reply.opened(NO_HANDLE, FILE_FLAGS));
+        let file_flags = self.file_flags(flags.0);
+        answer!(reply, self.open(ino(nodeid), flags.0), () => reply.opened(NO_HANDLE, file_flags));
     }
 
     fn release(

@@ -105,13 +105,18 @@ impl MountedSession {
         Ok(())
     }
 
-    /// Waits for the threads. If one failed, nobody may answer any more, so the mount is taken away.
+    /// Waits for the threads. What is still mounted then (a thread failed, or somebody aborted the connection) has nobody to answer, so it
+    /// is taken away.
     fn join(&mut self) -> Result<()> {
         let Some(threads) = self.threads.take() else { return Ok(()) };
         let ended = threads.session.join().map_err(|_| anyhow!("the session's thread panicked"))?;
-        if let Err(error) = ended {
+        if self.unmounter.is_mounted()? {
             detach(&self.unmounter);
-            return Err(error).with_context(|| format!("serving {} failed", self.unmounter.mountpoint().display()));
+        }
+        match ended {
+            // A reader meets the end of the connection with a request in its hands (`fuse_dev_do_read`).
+            Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => {}
+            ended => ended.with_context(|| format!("serving {} failed", self.unmounter.mountpoint().display()))?,
         }
         threads.aside.join().map_err(|_| anyhow!("the thread that speaks to the kernel panicked"))
     }

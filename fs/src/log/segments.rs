@@ -60,6 +60,8 @@ pub struct SegmentTable {
     /// Free segments below the frontier that no allocation list names.
     free: BTreeSet<SegNo>,
     prefree: BTreeSet<SegNo>,
+    /// Sealed segments that were cleaned and whose last live blocks (nodes, pages) leave with the next checkpoint.
+    aside: BTreeSet<SegNo>,
     dirty_pages: BTreeSet<u64>,
     counts: SegmentCounts,
     /// Sealed segments, for the choice of victims.
@@ -76,6 +78,7 @@ impl SegmentTable {
             capacity,
             free: BTreeSet::new(),
             prefree: BTreeSet::new(),
+            aside: BTreeSet::new(),
             dirty_pages: BTreeSet::new(),
             counts: SegmentCounts { free: segments - first.0, ..SegmentCounts::default() },
             index: UtilizationIndex::new(0, capacity),
@@ -85,6 +88,12 @@ impl SegmentTable {
     /// Segments from this one on were never used.
     pub fn frontier(&self) -> SegNo {
         SegNo(self.entries.len() as u32)
+    }
+
+    /// Segments below `frontier` were given to an allocation list at least once, whether or not the table has entries for them.
+    pub fn set_frontier(&mut self, frontier: SegNo) {
+        self.entries.resize(self.entries.len().max(frontier.0 as usize), Segment::default());
+        self.index.grow(frontier.0);
     }
 
     pub fn get(&self, seg: SegNo) -> Segment {
@@ -148,8 +157,8 @@ impl SegmentTable {
 
     pub fn open(&mut self, seg: SegNo, head: HeadId, clock: WriteClock) {
         let entry = self.entry(seg);
-        debug_assert_eq!(entry.state, SegmentState::Free);
-        debug_assert_eq!(entry.live, 0);
+        // I1: overwriting a used segment would lose data, so this is checked in every build.
+        assert_eq!((entry.state, entry.live), (SegmentState::Free, 0), "segment {seg} is opened while in use");
         *entry = Segment { head, opened: clock, sealed: clock, invalidated: clock, ..*entry };
         self.set_state(seg, SegmentState::Open);
     }
@@ -193,6 +202,28 @@ impl SegmentTable {
     /// Prefree segments now: what the checkpoint being taken will free.
     pub fn prefree(&self) -> Vec<SegNo> {
         self.prefree.iter().copied().collect()
+    }
+
+    /// A cleaned segment is no victim again before the next checkpoint, with which the nodes in it leave.
+    pub fn set_aside(&mut self, seg: SegNo) {
+        if self.get(seg).state == SegmentState::Sealed {
+            self.index.remove(seg.0);
+            self.aside.insert(seg);
+        }
+    }
+
+    /// Segments set aside since the last checkpoint.
+    pub fn aside_count(&self) -> usize {
+        self.aside.len()
+    }
+
+    /// A checkpoint is durable: whatever was set aside and still has live blocks may be chosen again.
+    pub fn bring_back(&mut self) {
+        for seg in std::mem::take(&mut self.aside) {
+            if self.get(seg).state == SegmentState::Sealed {
+                self.index_sealed(seg);
+            }
+        }
     }
 
     /// The checkpoint that waited for is durable and the device gave the segment back: it is free (I2).

@@ -30,7 +30,7 @@ pub struct Mapped {
 
 impl Mapped {
     pub fn end(&self) -> u64 {
-        self.first + u64::from(self.extent.blocks)
+        self.first.saturating_add(u64::from(self.extent.blocks))
     }
 
     /// The part within `first..end`.
@@ -45,7 +45,7 @@ pub fn overlapping(view: &(impl View + ?Sized), ino: Ino, first: u64, end: u64) 
     let mut found = SmallVec::new();
     if let Some((key, Value::Extent(extent))) = view.floor(&Key::extent(ino, first))?
         && key.ino == ino
-        && key.offset + u64::from(extent.blocks) > first
+        && key.offset.saturating_add(u64::from(extent.blocks)) > first
     {
         found.push(Mapped { first: key.offset, extent });
     }

@@ -341,6 +341,7 @@ pub fn release(taken: &Taken, state: &parking_lot::RwLock<State>, log: &Log) {
         }
     }
     inner.heads.allocation.extend(&taken.fresh);
+    inner.segments.bring_back();
     drop(inner);
     log.notify();
 }
@@ -348,6 +349,7 @@ pub fn release(taken: &Taken, state: &parking_lot::RwLock<State>, log: &Log) {
 /// Loads the whole segment table, leaf by leaf, into `segments`, and its index pages into the state.
 pub fn load_segments(state: &parking_lot::RwLock<State>, log: &Log, checkpoint: &Checkpoint) -> Result<()> {
     let Some(last) = checkpoint.frontier.0.checked_sub(1) else { return Ok(()) };
+    log.lock().segments.set_frontier(checkpoint.frontier);
     let (last_page, _) = SegmentTable::page_of(SegNo(last));
     for index in 0..=last_page {
         let at = loop {

@@ -4,7 +4,7 @@ pub mod apply;
 pub mod checkpoint;
 mod commit;
 pub mod image;
-mod load;
+pub(crate) mod load;
 pub mod mkfs;
 pub mod radix;
 mod read;

@@ -102,7 +102,7 @@ pub(crate) fn new_log(
 }
 
 /// Refuses an image that this code must not touch, or that does not fit its device.
-fn check_identity(identity: &Identity, device: &dyn Device, slots: &Slots, read_only: bool) -> Result<()> {
+pub(crate) fn check_identity(identity: &Identity, device: &dyn Device, slots: &Slots, read_only: bool) -> Result<()> {
     let unknown = |what: &str, bits: u64| {
         Err(Error::Refused(format!("the image uses {what} features {bits:#x} that this version does not know")))
     };

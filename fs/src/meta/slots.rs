@@ -52,7 +52,8 @@ impl Slots {
         Ok(superblock)
     }
 
-    fn candidates(&self) -> Result<Vec<(BlockAddr, u32)>> {
+    /// Blocks that may hold the newest superblock, each with its zone.
+    pub(crate) fn candidates(&self) -> Result<Vec<(BlockAddr, u32)>> {
         if !self.appended {
             return Ok(SLOTS.iter().map(|addr| (*addr, 0)).collect());
         }

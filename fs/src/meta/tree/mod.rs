@@ -121,6 +121,11 @@ impl Tree {
         std::mem::take(&mut self.freed)
     }
 
+    /// Ids that [`Tree::take_freed`] would hand out: they are in the node table still.
+    pub(crate) fn freed(&self) -> &[NodeId] {
+        &self.freed
+    }
+
     /// Tells that these ids may name new nodes: the checkpoint without them is durable.
     pub fn reusable(&mut self, ids: impl IntoIterator<Item = NodeId>) {
         self.free_ids.extend(ids);
