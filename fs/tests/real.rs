@@ -62,7 +62,7 @@ fn a_crash_without_checkpoints_leaves_a_prefix() {
 
 #[test]
 fn a_crash_on_zones_leaves_a_prefix() {
-    crash(Mix::crash(), 2).run(&zoned());
+    crash(Mix::crash(), 12).run(&zoned());
 }
 
 #[test]
