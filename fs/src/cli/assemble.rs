@@ -4,6 +4,7 @@
 //! need not know how a volume is put together.
 
 use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,8 +18,11 @@ use crate::daemon::{self, Cleaning, DaemonOptions};
 use crate::device::open::{DeviceKind, OpenMode, probe};
 use crate::device::zoned::{ZonedImage, layout};
 use crate::device::{ZonedSpec, file};
+use crate::dump::{self, DumpError};
 use crate::format::value::Time;
+use crate::fsck::{self, CheckOptions, Report};
 use crate::fuse;
+use crate::meta::image::open_image;
 use crate::meta::mkfs::{FormatOptions, format as format_device};
 use crate::meta::space::segment_blocks_for;
 use crate::namespace::root_edits;
@@ -133,16 +137,19 @@ fn fuse_options(options: &MountOptions) -> fuse::MountOptions {
     }
 }
 
-/// Reads and verifies everything; `progress` is called with bytes done and bytes in all.
-pub fn check(
-    path: &Path,
-    _repair: super::fsck::Repair,
-    _progress: &mut dyn FnMut(u64, u64),
-) -> Result<super::fsck::Findings> {
-    Err(Failure::new(path.display()))
+/// Reads and verifies everything (file data too, unless told not to); `progress` is called with bytes done and bytes in all.
+pub fn check(path: &Path, read_data: bool, progress: &mut dyn FnMut(u64, u64)) -> Result<Report> {
+    let opened = open_image(path, OpenMode::ReadOnly)?;
+    let options = CheckOptions { read_data, ..CheckOptions::default() };
+    Ok(fsck::check(opened.device, &options, progress)?)
 }
 
 /// A structure of an image, as text for people.
-pub fn dump(path: &Path, _what: &super::dump::What) -> Result<String> {
-    Err(Failure::new(path.display()))
+pub fn dump(path: &Path, what: dump::What, out: &mut impl Write) -> Result<()> {
+    let opened = open_image(path, OpenMode::ReadOnly)?;
+    match dump::dump(&opened.device, what, out) {
+        // Whoever reads may stop reading.
+        Err(DumpError::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.about(path.display()),
+    }
 }

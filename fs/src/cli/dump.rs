@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::assemble;
 use super::failure::Result;
+use crate::types::{Ino, NodeId, SegNo};
 
 /// Show a structure of an image as text.
 #[derive(Debug, clap::Args)]
@@ -34,11 +35,30 @@ pub enum What {
     Nodes,
     /// Every item of the key tree that belongs to an inode
     Inode { number: u64 },
+    /// One node of the key tree
+    Node { number: u64 },
     /// The whole key tree
     Tree,
+    /// The log after the checkpoint
+    Log,
+}
+
+impl From<&What> for crate::dump::What {
+    fn from(what: &What) -> Self {
+        match *what {
+            What::Superblock => Self::Superblock,
+            What::Checkpoint => Self::Checkpoint,
+            What::Segments => Self::Segments,
+            What::Segment { number } => Self::Segment(SegNo(number)),
+            What::Nodes => Self::Nodes,
+            What::Node { number } => Self::Node(NodeId(number)),
+            What::Inode { number } => Self::Inode(Ino(number)),
+            What::Tree => Self::Tree,
+            What::Log => Self::Log,
+        }
+    }
 }
 
 pub fn run(arguments: &Args) -> Result<()> {
-    print!("{}", assemble::dump(&arguments.path, &arguments.what)?);
-    Ok(())
+    assemble::dump(&arguments.path, (&arguments.what).into(), &mut std::io::stdout().lock())
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::failure::{Failure, Result};
-use super::fsck::{self, Manner, Repair};
+use super::fsck::{self, Manner};
 use super::options::MountOptions;
 use super::{mkfs, mount, umount};
 
@@ -132,21 +132,19 @@ fn run_mount(line: &MountLine) -> Result<()> {
 #[derive(Debug, PartialEq, Eq)]
 struct FsckLine {
     path: PathBuf,
-    repair: Repair,
     progress: bool,
     json: bool,
 }
 
 impl FsckLine {
     fn parse(arguments: &[OsString]) -> Result<Self> {
-        let mut repair = Repair::Nothing;
         let (mut progress, mut json) = (false, false);
         let mut operands = Vec::new();
         let usage = |why: String| Failure::with_status(why, fsck::STATUS_USAGE);
         for argument in arguments {
             match argument.to_string_lossy().as_ref() {
-                "-a" | "-p" | "-y" => repair = Repair::WhatIsSafe,
-                "-n" => repair = Repair::Nothing,
+                // A check never writes, so there is nothing to ask or to correct.
+                "-a" | "-p" | "-y" | "-n" => {}
                 // A full check is the only kind; fsck(8) adds the others of its own accord.
                 "-f" | "-V" | "-v" | "-T" | "-r" | "-s" | "-l" => {}
                 "--json" => json = true,
@@ -156,14 +154,14 @@ impl FsckLine {
             }
         }
         match <[PathBuf; 1]>::try_from(operands) {
-            Ok([path]) => Ok(Self { path, repair, progress, json }),
+            Ok([path]) => Ok(Self { path, progress, json }),
             Err(_) => Err(usage("usage: fsck.gleanfs [-a|-p|-y|-n] [-f] [-C] [--json] DEVICE".into())),
         }
     }
 }
 
 fn run_fsck(line: &FsckLine) -> Result<ExitCode> {
-    fsck::check(&line.path, Manner { repair: line.repair, json: line.json, progress: line.progress })
+    fsck::check(&line.path, Manner { metadata_only: false, json: line.json, progress: line.progress })
 }
 
 /// `umount.fuse.gleanfs TARGET [-flnrv] [-N NAMESPACE] [-t TYPE]`, see umount(8), "External helpers".
@@ -234,8 +232,8 @@ mod tests {
     #[test]
     fn fsck_lines_of_fsck_8() {
         let line = FsckLine::parse(&words("-a -T -C0 -f /dev/sdb")).unwrap();
-        assert_eq!((line.repair, line.progress), (Repair::WhatIsSafe, true));
-        assert_eq!(FsckLine::parse(&words("-y -n img")).unwrap().repair, Repair::Nothing);
+        assert!(line.progress);
+        assert!(FsckLine::parse(&words("-y -n img")).is_ok());
         for text in ["", "-x img", "a b"] {
             assert_eq!(FsckLine::parse(&words(text)).unwrap_err().status, 16, "{text}");
         }

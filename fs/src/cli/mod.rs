@@ -4,6 +4,7 @@
 //! called in one place, [`assemble`]. An error is one line on stderr: what, where, what to do.
 
 pub mod assemble;
+pub mod bench;
 
 pub mod completions;
 pub mod ctl;
@@ -55,6 +56,7 @@ enum Command {
     Dump(dump::Args),
     Ctl(ctl::Args),
     Model(model::Args),
+    Bench(bench::Args),
     Completions(completions::Args),
 }
 
@@ -85,6 +87,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Dump(arguments) => dump::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Ctl(arguments) => ctl::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Model(arguments) => model::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Completions(arguments) => completions::run(&arguments).map(|()| ExitCode::SUCCESS),
     }
 }

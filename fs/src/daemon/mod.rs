@@ -99,6 +99,7 @@ pub(crate) struct Core {
 
 /// Mounts and serves until the mount ends. Calls `mounted` once requests are answered. When it returns, everything is durable.
 pub fn serve(options: DaemonOptions, mounted: Box<dyn FnOnce()>) -> Result<()> {
+    protect::abort_on_panic();
     let protection = protect::enter();
     let signals = fuse::signals::Signals::block().context("blocking signals")?;
     if fuse::image_inside(&options.target, &options.source) {

@@ -220,7 +220,7 @@ impl Volume {
         let over = self.state.read().tree.memory_bytes() > self.cache_bytes;
         if over {
             // A little below the limit, so that not every miss evicts.
-            self.state.write().tree.evict_to(self.cache_bytes / 16 * 15);
+            self.state.write().tree.evict_unused_to(self.cache_bytes / 16 * 15);
         }
         Ok(())
     }

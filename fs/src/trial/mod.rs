@@ -5,6 +5,7 @@
 //! and demands a prefix of the accepted operations. A trial that fails is shrunk, and says which command replays it.
 
 use std::fmt::Display;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -119,5 +120,13 @@ pub(crate) fn from_env(name: &str) -> Option<u64> {
     match text.parse() {
         Ok(number) => Some(number),
         Err(_) => panic!("{name}={text}: a number is wanted"),
+    }
+}
+
+/// The seeds to run: `count` from 1 on, unless the environment says otherwise.
+pub(crate) fn seeds(count: u64) -> Range<u64> {
+    match from_env("GLEANFS_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 1..from_env("GLEANFS_SEEDS").unwrap_or(count) + 1,
     }
 }

@@ -8,7 +8,7 @@ use super::compare::Tree;
 use super::mix::Mix;
 use super::ops::Operation;
 use super::shrink::shrink;
-use super::{Failure, Subject, TrialClock, from_env};
+use super::{Failure, Subject, TrialClock, from_env, seeds};
 use crate::error::Result;
 use crate::namespace::api::{AttrChange, Caller, Namespace, SetTime};
 use crate::namespace::reference::Reference;
@@ -21,7 +21,7 @@ const SHRINK_TRIES: usize = 2000;
 
 /// A model-based trial: `seeds` lists of `operations` operations.
 ///
-/// `GLEANFS_SEED` in the environment runs that one alone, `GLEANFS_OPS` sets the number of operations.
+/// `GLEANFS_SEED` in the environment runs that one alone, `GLEANFS_SEEDS` that many, `GLEANFS_OPS` sets the number of operations.
 pub struct ModelTrial<'a> {
     /// The cargo command that runs the test, for the message of a failure.
     pub command: &'a str,
@@ -33,7 +33,7 @@ pub struct ModelTrial<'a> {
 impl ModelTrial<'_> {
     /// Panics with a report if the subject fails.
     pub fn run(&self, subject: &impl Subject) {
-        let seeds = from_env("GLEANFS_SEED").map_or(1..self.seeds + 1, |seed| seed..seed + 1);
+        let seeds = seeds(self.seeds);
         let count = from_env("GLEANFS_OPS").map_or(self.operations, |n| n as usize);
         if let Err(report) = self.try_run(subject, seeds, count) {
             panic!("{report}");

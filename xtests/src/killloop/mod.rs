@@ -1,0 +1,130 @@
+//! The daemon is killed with `kill -9` in mid-write, again and again; what was acknowledged must be there each time.
+//!
+//! Three processes: the daemon, the writer, and this one, which is the oracle. The writer says through a pipe what it is about to do and
+//! what fsync acknowledged; the oracle kills the daemon after a random number of these lines, so no clock decides.
+//! Killing a process loses nothing that the kernel holds: for lost flushes see the device-level crash tests.
+//! On a kernel filesystem the writer is killed instead, which tests the oracle and nothing else.
+
+pub mod oracle;
+pub mod writer;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use gleanfs::cli::bench::process::check_interrupt;
+
+use crate::block::{BLOCK, Seen, Stamp, see};
+use crate::random::Random;
+use crate::volume::{Peer, Setup, Volume};
+use oracle::Oracle;
+use writer::{Event, Plan};
+
+/// What to run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    pub setup: Setup,
+    /// How often to kill
+    #[arg(long, default_value_t = 100)]
+    pub rounds: u32,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Percent of the filesystem filled beforehand, so that the cleaner has work
+    #[arg(long, default_value_t = 70)]
+    pub fill: u64,
+    /// Most lines of the writer before the kill
+    #[arg(long, default_value_t = 2000)]
+    pub events: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { setup: Setup::default(), rounds: 100, seed: 1, fill: 70, events: 2000 }
+    }
+}
+
+/// Runs the loop. `writer` is the command that runs [`writer::main`] with its arguments appended.
+pub fn run(options: &Options, writer: impl Fn() -> Result<Command>) -> Result<()> {
+    let mut volume = options.setup.make()?;
+    let mut random = Random::new(options.seed);
+    let filler = fill(&volume, options.fill)?;
+    let mut oracle = Oracle::default();
+    let mut acknowledged = 0;
+    for round in 0..options.rounds {
+        check_interrupt()?;
+        let replay = format!("round {round}; replay with --seed {} --rounds {}", options.seed, round + 1);
+        let plan = Plan { seed: random.draw(), next_version: oracle.next_version(), files: oracle.files() };
+        let child = start(writer()?, volume.target(), &plan)?;
+        acknowledged += one_round(&mut volume, child, &mut oracle, 1 + random.below(options.events))?;
+        volume.unmount().context("clearing the dead mount")?;
+        volume.fsck().with_context(|| replay.clone())?;
+        volume.mount().with_context(|| replay.clone())?;
+        oracle.verify(volume.target()).with_context(|| replay.clone())?;
+        if (round + 1) % 10 == 0 || round + 1 == options.rounds {
+            println!("killloop: {} kills survived, {acknowledged} acknowledged operations all there", round + 1);
+        }
+    }
+    verify_filler(volume.target(), filler)?;
+    volume.end()
+}
+
+/// Listens to the writer, kills after `events` lines, listens on until the writer has ended.
+fn one_round(volume: &mut Volume, mut child: Child, oracle: &mut Oracle, events: u64) -> Result<u64> {
+    let lines = BufReader::new(child.stdout.take().context("the writer's lines")?).lines();
+    let (mut seen, mut acknowledged) = (0, 0);
+    for line in lines {
+        let event: Event = serde_json::from_str(&line?).context("a line of the writer")?;
+        acknowledged += u64::from(matches!(event, Event::Synced { .. }));
+        oracle.hear(event);
+        seen += 1;
+        if seen == events {
+            match volume.peer() {
+                Peer::Gleanfs => volume.kill_daemon()?,
+                Peer::Ext4 => child.kill()?,
+            }
+        }
+    }
+    let status = child.wait()?;
+    if seen < events {
+        bail!("the writer ended before the kill: {status}, after {seen} lines; see its message above");
+    }
+    Ok(acknowledged)
+}
+
+fn start(mut writer: Command, directory: &Path, plan: &Plan) -> Result<Child> {
+    let mut child =
+        writer.arg(directory).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting the writer")?;
+    let mut plan = serde_json::to_vec(plan)?;
+    plan.push(b'\n');
+    child.stdin.take().context("the writer's plan")?.write_all(&plan)?;
+    Ok(child)
+}
+
+const FILLER: u64 = u64::MAX;
+
+/// Fills `percent` of what is free with stamped blocks; how many.
+fn fill(volume: &Volume, percent: u64) -> Result<u64> {
+    let space = rustix::fs::statvfs(volume.target())?;
+    let blocks = space.f_bavail * space.f_frsize * percent / 100 / BLOCK as u64;
+    let mut file = std::io::BufWriter::with_capacity(1 << 20, std::fs::File::create(volume.target().join("filler"))?);
+    for index in 0..blocks {
+        file.write_all(&Stamp { file: FILLER, index, version: 0 }.block())?;
+    }
+    file.into_inner()?.sync_all()?;
+    Ok(blocks)
+}
+
+fn verify_filler(directory: &Path, blocks: u64) -> Result<()> {
+    let mut file = BufReader::with_capacity(1 << 20, std::fs::File::open(directory.join("filler"))?);
+    let mut block = vec![0; BLOCK];
+    for index in 0..blocks {
+        std::io::Read::read_exact(&mut file, &mut block).with_context(|| format!("filler, block {index}"))?;
+        let seen = see(&block);
+        if seen != Seen::Whole(Stamp { file: FILLER, index, version: 0 }) {
+            bail!("filler, block {index}: {seen:?}");
+        }
+    }
+    Ok(())
+}
