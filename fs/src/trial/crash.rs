@@ -15,7 +15,7 @@ use super::model::{Pair, report};
 use super::ops::Operation;
 use super::random::Random;
 use super::shrink::shrink;
-use super::{Failure, Subject, from_env, seeds};
+use super::{Failure, Subject, from_env, guarded, seeds};
 use crate::namespace::reference::Reference;
 
 /// Runs that shrinking may take.
@@ -87,7 +87,7 @@ impl CrashTrial<'_> {
         let cut_at = |after: Option<u64>| {
             let seed = cuts.seed.wrapping_mul(1_000_003).wrapping_add(after.map_or(0, |n| n + 1));
             let cut = Cut { after, seed };
-            Run { trial: self, subject, cut }.run(ops).map_err(|failure| (cut, failure))
+            guarded(|| Run { trial: self, subject, cut }.run(ops)).map_err(|failure| (cut, failure))
         };
         if cuts.only.is_some() {
             return cut_at(cuts.only).map(drop);

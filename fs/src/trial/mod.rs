@@ -4,9 +4,12 @@
 //! made, mounted, unmounted and have its power cut. [`model`] compares every answer and whole trees; [`crash`] cuts the power
 //! and demands a prefix of the accepted operations. A trial that fails is shrunk, and says which command replays it.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::fmt::Display;
 use std::ops::Range;
-use std::sync::Arc;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Once};
 
 use parking_lot::Mutex;
 
@@ -63,8 +66,8 @@ pub trait Subject {
         Ok(false)
     }
 
-    /// Looks for damage that no operation shows, as fsck does.
-    fn check(&self, _medium: &Self::Medium, _mounted: &Self::Mounted) -> std::result::Result<(), String> {
+    /// Looks for damage that no operation shows, as fsck does: on a medium that is not mounted, after a crash too.
+    fn check(&self, _medium: &Self::Medium) -> std::result::Result<(), String> {
         Ok(())
     }
 
@@ -112,6 +115,33 @@ impl Failure {
     pub fn new(step: usize, what: impl Display) -> Self {
         Self { step, what: what.to_string() }
     }
+}
+
+thread_local! {
+    /// Panics of this thread are caught and told in a failure; nothing else needs to print them.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs one list; a panic is a failure as well.
+pub(crate) fn guarded<T>(run: impl FnOnce() -> std::result::Result<T, Failure>) -> std::result::Result<T, Failure> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                before(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(run));
+    QUIET.set(false);
+    outcome.unwrap_or_else(|cause| Err(Failure::new(0, format!("panicked: {}", message(&*cause)))))
+}
+
+fn message(cause: &(dyn Any + Send)) -> &str {
+    let text = cause.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 /// A number that the environment may set.

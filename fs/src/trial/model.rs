@@ -8,7 +8,7 @@ use super::compare::Tree;
 use super::mix::Mix;
 use super::ops::Operation;
 use super::shrink::shrink;
-use super::{Failure, Subject, TrialClock, from_env, seeds};
+use super::{Failure, Subject, TrialClock, from_env, guarded, seeds};
 use crate::error::Result;
 use crate::namespace::api::{AttrChange, Caller, Namespace, SetTime};
 use crate::namespace::reference::Reference;
@@ -66,6 +66,10 @@ pub(super) fn report(operations: &[Operation], failure: &Failure, replay: &str) 
 
 /// Runs one list on a new subject and a new reference.
 pub fn run<S: Subject>(subject: &S, operations: &[Operation]) -> std::result::Result<(), Failure> {
+    guarded(|| compare_all(subject, operations))
+}
+
+fn compare_all<S: Subject>(subject: &S, operations: &[Operation]) -> std::result::Result<(), Failure> {
     let mut pair = Pair::start(subject).map_err(|e| Failure::new(0, format!("format and mount: {e}")))?;
     for (step, operation) in operations.iter().enumerate() {
         pair.background(step).map_err(|e| Failure::new(step, format!("in the background: {e}")))?;
@@ -168,10 +172,10 @@ impl<'a, S: Subject> Pair<'a, S> {
         self.mount()
     }
 
-    /// Mounts what is on the medium, and looks for damage.
+    /// Looks for damage, and mounts what is on the medium.
     pub(super) fn mount(&mut self) -> std::result::Result<(), String> {
+        self.subject.check(&self.medium)?;
         let mounted = self.subject.mount(&self.medium, self.clock.clock()).map_err(|e| format!("mount: {e}"))?;
-        self.subject.check(&self.medium, &mounted)?;
         self.mounted = Some(mounted);
         Ok(())
     }

@@ -7,9 +7,9 @@ use crate::cleaner::Cleaner;
 use crate::device::Device;
 use crate::device::memory::MemoryDevice;
 use crate::device::rules::ZonedSpec;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::value::Time;
-use crate::fsck::{CheckOptions, Severity, check};
+use crate::fsck::{self, CheckOptions};
 use crate::meta::mkfs::{self, FormatOptions};
 use crate::meta::volume::{Volume, VolumeOptions};
 use crate::namespace::api::Namespace;
@@ -81,7 +81,6 @@ impl Subject for OnMemory {
             heads: None,
             placement: Box::new(gleanfs_gc::placement::SepBit::default()),
         };
-        sound(medium).map_err(|what| Error::Refused(format!("fsck before the mount: {what}")))?;
         let volume = Arc::new(Volume::open(medium.clone(), options)?);
         let cleaner = Cleaner::new(volume.clone(), Box::new(gleanfs_gc::victim::Greedy), true);
         let filesystem = Filesystem::with_clock(volume.clone(), Box::new(move || clock()), Reaping::OnDemand)?;
@@ -104,8 +103,13 @@ impl Subject for OnMemory {
         Arc::new(medium.crash(seed))
     }
 
-    fn check(&self, medium: &Arc<MemoryDevice>, _mounted: &Mounted) -> std::result::Result<(), String> {
-        sound(medium).map_err(|what| format!("fsck: {what}"))
+    fn check(&self, medium: &Arc<MemoryDevice>) -> std::result::Result<(), String> {
+        let options = CheckOptions { cache_bytes: 1 << 20, findings_max: 5, ..CheckOptions::default() };
+        let report = fsck::check(medium.clone(), &options, &mut |_, _| {}).map_err(|e| format!("fsck: {e}"))?;
+        if report.errors() == 0 {
+            return Ok(());
+        }
+        Err(format!("fsck: {}", report.findings.iter().map(|f| f.to_string()).collect::<Vec<_>>().join("; ")))
     }
 
     fn background(&self, mounted: &Mounted, step: usize) -> Result<bool> {
@@ -118,14 +122,5 @@ impl Subject for OnMemory {
         }
         mounted.filesystem.reap(1)?;
         Ok(false)
-    }
-}
-
-/// The first error that a full check finds.
-fn sound(medium: &Arc<MemoryDevice>) -> std::result::Result<(), String> {
-    let report = check(medium.clone(), &CheckOptions::default(), &mut |_, _| {}).map_err(|e| e.to_string())?;
-    match report.findings.iter().find(|finding| finding.severity() == Severity::Error) {
-        Some(first) => Err(format!("{} errors, the first: {first}", report.errors())),
-        None => Ok(()),
     }
 }
