@@ -60,7 +60,7 @@ pub fn empty_segment(volume: &Volume, seg: SegNo, emergency: bool, lost: &Atomic
     let runs = live_runs(volume, &contents)?;
     let mut window = Window::over(volume, seg, &runs);
     for run in runs {
-        let head = if emergency { EMERGENCY_HEAD } else { head_for(volume, &run) };
+        let head = head_for(volume, &run, emergency);
         let batch = batches.entry(head).or_insert_with(Batch::new);
         if batch.blocks + run.extent.blocks > PAYLOAD_MAX {
             moved.blocks += batch.commit(volume, head)?;
@@ -133,7 +133,8 @@ fn live_parts(volume: &Volume, ino: Ino, first: u64, len: u64, addr: BlockAddr, 
     Ok(())
 }
 
-fn head_for(volume: &Volume, run: &Run) -> HeadId {
+/// Where a run goes. In an emergency placement is told, and not asked.
+fn head_for(volume: &Volume, run: &Run, emergency: bool) -> HeadId {
     let log = volume.log();
     let (from_class, now) = {
         let inner = log.lock();
@@ -142,14 +143,22 @@ fn head_for(volume: &Volume, run: &Run) -> HeadId {
     let facts = MoveFacts {
         ino: run.ino.0,
         first_block: run.first,
+        blocks: run.extent.blocks,
         now,
         birth: run.extent.birth.0,
         interval_log2: run.extent.interval_log2,
         from_class,
         live_blocks: volume.live_data_blocks(),
     };
+    let blocks = u64::from(run.extent.blocks);
     let mut placement = volume.placement.lock();
+    if emergency {
+        placement.emergency_move(&facts);
+        volume.placed.emergency.moved.fetch_add(blocks, Ordering::Relaxed);
+        return EMERGENCY_HEAD;
+    }
     let class = placement.cleaning_write(&facts);
+    volume.placed.by(placement.by_model()).moved.fetch_add(blocks, Ordering::Relaxed);
     merge(class, placement.classes(), volume.heads)
 }
 
