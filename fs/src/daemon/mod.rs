@@ -60,7 +60,7 @@ pub struct DaemonOptions {
 }
 
 /// The best fixed pair: what decides when no model does.
-pub const POLICY_DEFAULT: &str = "cost-age/sepbit";
+pub const POLICY_DEFAULT: &str = "cost-age/ewma";
 
 /// Threads that write chunks.
 const WRITER_THREADS: usize = 2;
