@@ -334,6 +334,8 @@ fn mark_nodes(volume: &Volume, nodes: &[(NodeId, BlockAddr)]) -> Result<u32> {
                 // A node whose page was never loaded: loading the node brings it in.
                 Looked::Missing(..) => {}
                 Looked::Found(at) if at.addr != *addr => break,
+                // Freed since the last checkpoint: the next one clears its entry. To load it and write it again would keep it for ever.
+                Looked::Found(_) if state.tree.freed().contains(id) => break,
                 Looked::Found(_) if state.tree.mark_dirty(*id) => {
                     marked += 1;
                     break;
