@@ -16,5 +16,6 @@ pub mod fuse;
 pub mod log;
 pub mod meta;
 pub mod namespace;
+pub mod proxy;
 pub mod trial;
 pub mod types;

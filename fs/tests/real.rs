@@ -30,6 +30,11 @@ fn zoned() -> OnMemory {
     OnMemory { zoned: Some(spec), ..OnMemory::default() }
 }
 
+/// A device that the trial's files nearly fill, so that the cleaner is always at work.
+fn tight() -> OnMemory {
+    OnMemory { segments: 72, segment_blocks: 64, clean_every: 2, checkpoint_every: 11, ..OnMemory::default() }
+}
+
 #[test]
 fn it_answers_like_the_reference() {
     model(Mix::everything(), 10, 600).run(&OnMemory::default());
@@ -51,6 +56,17 @@ fn it_answers_like_the_reference_on_zones() {
 }
 
 #[test]
+fn it_answers_like_the_reference_where_room_is_short() {
+    model(Mix::contents(), 4, 600).run(&tight());
+}
+
+#[test]
+fn a_crash_where_room_is_short_leaves_a_prefix() {
+    crash(Mix { file_blocks: 300, blocks_max: 100, names: 4, depth: 1, far_one_in: 0, ..Mix::crash() }, 3)
+        .run(&tight());
+}
+
+#[test]
 fn a_crash_leaves_a_prefix_with_all_that_was_synced() {
     crash(Mix::crash(), 4).run(&OnMemory::default());
 }
@@ -62,7 +78,7 @@ fn a_crash_without_checkpoints_leaves_a_prefix() {
 
 #[test]
 fn a_crash_on_zones_leaves_a_prefix() {
-    crash(Mix::crash(), 2).run(&zoned());
+    crash(Mix::crash(), 12).run(&zoned());
 }
 
 #[test]

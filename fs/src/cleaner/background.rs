@@ -11,6 +11,8 @@ use super::Cleaner;
 
 /// How often the threads look without being asked.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Longest time for which accepted operations stay in memory alone: sync(2) does not reach a FUSE daemon.
+const SYNC_EVERY: Duration = Duration::from_secs(5);
 /// Log after which a checkpoint is due, in blocks: 256 MiB, which bounds the time of a mount after a crash.
 const LOG_BLOCKS_MAX: u64 = 64 << 10;
 
@@ -96,8 +98,14 @@ impl Cleaner {
 
     fn run_checkpoints(&self, every: Duration) {
         let mut last = Instant::now();
+        let mut synced = Instant::now();
         while self.wait_for(|w| &mut w.checkpoint) {
             let overdue = last.elapsed() >= every;
+            if synced.elapsed() >= SYNC_EVERY {
+                // A failure latches the log, which everybody will see.
+                let _ = self.volume.sync();
+                synced = Instant::now();
+            }
             if !(overdue || self.checkpoint_frees() || self.checkpoint_due()) {
                 continue;
             }

@@ -139,6 +139,11 @@ impl Cleaner {
         &self.marks
     }
 
+    /// Blocks of a segment.
+    pub fn segment_blocks(&self) -> u32 {
+        self.volume.room.segment_blocks
+    }
+
     /// How pressing it is.
     pub fn pressure(&self) -> Pressure {
         self.marks.pressure(self.volume.log().available_segments())

@@ -22,6 +22,8 @@ use crate::types::{BLOCK_SIZE, BlockAddr, Ino, NodeId, SegNo};
 
 /// Head of all moves in an emergency: one segment is all that they may open.
 const EMERGENCY_HEAD: HeadId = 0;
+/// Blocks read at once from a segment that is mostly live.
+const WINDOW_BLOCKS: u32 = 256;
 /// A move of a single block takes at most this many bytes of a record.
 const MOVE_ROOM: RecordRoom = RecordRoom { fixed: 64, per_block: 48 };
 
@@ -54,17 +56,21 @@ struct Contents {
 pub fn empty_segment(volume: &Volume, seg: SegNo, emergency: bool, lost: &AtomicU64) -> Result<Moved> {
     let contents = read_contents(volume, seg)?;
     let mut moved = Moved::default();
-    let mut batches: BTreeMap<HeadId, Vec<Run>> = BTreeMap::new();
-    for run in live_runs(volume, &contents)? {
-        let head = if emergency { EMERGENCY_HEAD } else { head_for(volume, &run) };
-        let batch = batches.entry(head).or_default();
-        batch.push(run);
-        if blocks_of(batch) >= PAYLOAD_MAX {
-            moved.blocks += move_batch(volume, head, std::mem::take(batch), lost)?;
+    let mut batches: BTreeMap<HeadId, Batch> = BTreeMap::new();
+    let runs = live_runs(volume, &contents)?;
+    let mut window = Window::over(volume, seg, &runs);
+    for run in runs {
+        let head = head_for(volume, &run, emergency);
+        let batch = batches.entry(head).or_insert_with(Batch::new);
+        if batch.blocks + run.extent.blocks > PAYLOAD_MAX {
+            moved.blocks += batch.commit(volume, head)?;
+        }
+        if !batch.take(volume, &mut window, &run)? {
+            take_readable(volume, batch, &mut window, &run, lost)?;
         }
     }
-    for (head, batch) in batches {
-        moved.blocks += move_batch(volume, head, batch, lost)?;
+    for (head, mut batch) in batches {
+        moved.blocks += batch.commit(volume, head)?;
     }
     moved.nodes += mark_nodes(volume, &contents.nodes)?;
     moved.nodes += mark_pages(volume, &contents.pages)?;
@@ -127,7 +133,8 @@ fn live_parts(volume: &Volume, ino: Ino, first: u64, len: u64, addr: BlockAddr, 
     Ok(())
 }
 
-fn head_for(volume: &Volume, run: &Run) -> HeadId {
+/// Where a run goes. In an emergency placement is told, and not asked.
+fn head_for(volume: &Volume, run: &Run, emergency: bool) -> HeadId {
     let log = volume.log();
     let (from_class, now) = {
         let inner = log.lock();
@@ -136,77 +143,132 @@ fn head_for(volume: &Volume, run: &Run) -> HeadId {
     let facts = MoveFacts {
         ino: run.ino.0,
         first_block: run.first,
+        blocks: run.extent.blocks,
         now,
         birth: run.extent.birth.0,
         interval_log2: run.extent.interval_log2,
         from_class,
         live_blocks: volume.live_data_blocks(),
     };
+    let blocks = u64::from(run.extent.blocks);
     let mut placement = volume.placement.lock();
+    if emergency {
+        placement.emergency_move(&facts);
+        volume.placed.emergency.moved.fetch_add(blocks, Ordering::Relaxed);
+        return EMERGENCY_HEAD;
+    }
     let class = placement.cleaning_write(&facts);
+    volume.placed.by(placement.by_model()).moved.fetch_add(blocks, Ordering::Relaxed);
     merge(class, placement.classes(), volume.heads)
 }
 
-fn blocks_of(batch: &[Run]) -> u32 {
-    batch.iter().map(|run| run.extent.blocks).sum()
+/// The device's blocks around the run at hand: a segment that is mostly live is read in few large pieces, whatever the order of
+/// its blocks in their files.
+struct Window {
+    buf: AlignedBuf,
+    start: BlockAddr,
+    blocks: u32,
+    /// End of the segment.
+    end: BlockAddr,
+    /// Whether so much of the segment is live that reading what is dead costs less than many small reads.
+    dense: bool,
 }
 
-/// Reads, verifies, appends and commits a batch of runs. Returns the blocks moved.
-fn move_batch(volume: &Volume, head: HeadId, batch: Vec<Run>, lost: &AtomicU64) -> Result<u32> {
-    let mut readable = Vec::with_capacity(batch.len());
-    let mut bytes = AlignedBuf::new(blocks_of(&batch).max(1) as usize);
-    let mut filled = 0;
-    for run in batch {
-        for run in split_unreadable(volume, run, lost)? {
-            let len = run.extent.blocks as usize * BLOCK_SIZE;
-            let part = &mut bytes[filled..filled + len];
-            // Moved or freed since: its copy would be dead at once.
-            if volume.read_at(run.extent.addr, &run.extent.crcs, part)? {
-                filled += len;
-                readable.push(run);
+impl Window {
+    fn over(volume: &Volume, seg: SegNo, runs: &[Run]) -> Self {
+        let capacity = volume.log().lock().segments.capacity(seg);
+        let live: u32 = runs.iter().map(|run| run.extent.blocks).sum();
+        Self {
+            buf: AlignedBuf::new(WINDOW_BLOCKS as usize),
+            start: BlockAddr::NONE,
+            blocks: 0,
+            end: volume.log().address(seg, capacity),
+            dense: live >= capacity / 4,
+        }
+    }
+
+    /// Copies the run's blocks to `to` if the device has them as the run says.
+    fn read(&mut self, volume: &Volume, run: &Run, to: &mut [u8]) -> Result<bool> {
+        let addr = run.extent.addr;
+        if !self.dense {
+            return volume.read_at(addr, &run.extent.crcs, to);
+        }
+        let inside =
+            |w: &Self| addr >= w.start && addr.0 + u64::from(run.extent.blocks) <= w.start.0 + u64::from(w.blocks);
+        if !inside(self) {
+            self.blocks = (self.end.0 - addr.0).min(u64::from(WINDOW_BLOCKS)) as u32;
+            self.start = addr;
+            let len = self.blocks as usize * BLOCK_SIZE;
+            if let Err(e) = volume.device().read(addr, &mut self.buf[..len]) {
+                self.blocks = 0;
+                return Err(e.into());
             }
         }
+        let from = (addr.0 - self.start.0) as usize * BLOCK_SIZE;
+        to.copy_from_slice(&self.buf[from..from + to.len()]);
+        let good = |(block, crc): (&[u8], &u32)| crc32fast::hash(block) == *crc;
+        Ok(to.chunks_exact(BLOCK_SIZE).zip(&run.extent.crcs).all(good))
     }
-    let mut moved = 0;
-    let mut rest = &bytes[..filled];
-    let mut runs = &readable[..];
-    let mut split: Vec<Run>;
-    while !runs.is_empty() {
-        let wanted = blocks_of(runs).min(PAYLOAD_MAX);
-        let done = volume.write_to(
-            head,
-            wanted,
-            Purpose::Cleaner,
-            MOVE_ROOM,
-            |payload| payload.copy_from_slice(&rest[..payload.len()]),
-            |_, extent| Ok(Plan { edits: moves(runs, extent), value: extent.blocks }),
-        )?;
-        moved += done;
-        rest = &rest[done as usize * BLOCK_SIZE..];
-        split = after(runs, done);
-        runs = &split;
-    }
-    Ok(moved)
 }
 
-/// The run itself if it can be read, otherwise its readable blocks; the others become lost blocks if they are still live.
-fn split_unreadable(volume: &Volume, run: Run, lost: &AtomicU64) -> Result<Vec<Run>> {
-    let mut bytes = AlignedBuf::new(run.extent.blocks as usize);
-    match volume.read_at(run.extent.addr, &run.extent.crcs, &mut bytes) {
-        Ok(true) => return Ok(vec![run]),
-        Ok(false) | Err(Error::Device(_)) => {}
-        Err(e) => return Err(e),
+/// Runs on their way to one head, with their verified bytes.
+struct Batch {
+    runs: Vec<Run>,
+    bytes: AlignedBuf,
+    blocks: u32,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self { runs: Vec::new(), bytes: AlignedBuf::new(PAYLOAD_MAX as usize), blocks: 0 }
     }
-    let mut good = Vec::new();
-    for n in 0..run.extent.blocks {
-        let block = Run { ino: run.ino, first: run.first + u64::from(n), extent: run.extent.slice(n, 1) };
-        match volume.read_at(block.extent.addr, &block.extent.crcs, &mut bytes[..BLOCK_SIZE]) {
-            Ok(true) => good.push(block),
-            Ok(false) | Err(Error::Device(_)) => lose(volume, &block, lost)?,
-            Err(e) => return Err(e),
+
+    /// Adds a run that fits. False if its blocks cannot be read as they should be.
+    fn take(&mut self, volume: &Volume, window: &mut Window, run: &Run) -> Result<bool> {
+        let from = self.blocks as usize * BLOCK_SIZE;
+        let to = &mut self.bytes[from..from + run.extent.blocks as usize * BLOCK_SIZE];
+        match window.read(volume, run, to) {
+            Ok(true) => {
+                self.blocks += run.extent.blocks;
+                self.runs.push(run.clone());
+                Ok(true)
+            }
+            Ok(false) | Err(Error::Device(_)) => Ok(false),
+            Err(e) => Err(e),
         }
     }
-    Ok(good)
+
+    /// Appends and commits what was taken; returns the blocks moved.
+    fn commit(&mut self, volume: &Volume, head: HeadId) -> Result<u32> {
+        let mut done = 0;
+        let mut runs = std::mem::take(&mut self.runs);
+        while done < self.blocks {
+            let rest = &self.bytes[done as usize * BLOCK_SIZE..];
+            let moved = volume.write_to(
+                head,
+                self.blocks - done,
+                Purpose::Cleaner,
+                MOVE_ROOM,
+                |payload| payload.copy_from_slice(&rest[..payload.len()]),
+                |_, extent| Ok(Plan { edits: moves(&runs, extent), value: extent.blocks }),
+            )?;
+            runs = after(&runs, moved);
+            done += moved;
+        }
+        Ok(std::mem::take(&mut self.blocks))
+    }
+}
+
+/// Takes the blocks of a run that can be read one by one; the others become lost blocks if they are still live.
+fn take_readable(volume: &Volume, batch: &mut Batch, window: &mut Window, run: &Run, lost: &AtomicU64) -> Result<()> {
+    window.dense = false;
+    for n in 0..run.extent.blocks {
+        let block = Run { ino: run.ino, first: run.first + u64::from(n), extent: run.extent.slice(n, 1) };
+        if !batch.take(volume, window, &block)? {
+            lose(volume, &block, lost)?;
+        }
+    }
+    Ok(())
 }
 
 /// Marks a block as lost for good if it is still mapped where it could not be read, so that its segment drains (I4).

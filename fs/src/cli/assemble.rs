@@ -3,16 +3,20 @@
 //! Each function takes what the command line has checked and answers with plain data, so that the commands
 //! need not know how a volume is put together.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use gleanfs_gc::advisor::{self, TrustLevel, check_file};
+use gleanfs_gc::runtime;
 
 use super::daemon::Ready;
 use super::failure::{About, Failure, Result};
 use super::mkfs::{MkfsOptions, ZonedOptions};
 use super::mount::MountRequest;
-use super::options::{Atime, GcMode, MountOptions};
+use super::options::{Atime, GcMode, MountOptions, TrustMax};
 use super::size::Size;
 use crate::daemon::{self, Cleaning, DaemonOptions};
 use crate::device::open::{DeviceKind, OpenMode, probe};
@@ -26,6 +30,7 @@ use crate::meta::image::open_image;
 use crate::meta::mkfs::{FormatOptions, format as format_device};
 use crate::meta::space::segment_blocks_for;
 use crate::namespace::root_edits;
+use crate::proxy::service::{self, AdviceOptions};
 use crate::types::BLOCK_SIZE;
 
 /// Makes an empty filesystem. Answers with a line about what was made (size, segments, room for users, UUID).
@@ -96,7 +101,14 @@ fn make_zones(path: &Path, options: &MkfsOptions, zoned: &ZonedOptions) -> Resul
 /// Mounts and serves until the mount ends; calls `mounted` once requests are answered. Returns after the last
 /// checkpoint is durable.
 pub fn serve(request: &MountRequest, mounted: Ready) -> Result<()> {
-    daemon::serve(daemon_options(request), mounted).map_err(|e| Failure::new(format_args!("{e:#}")))
+    let options = daemon_options(request);
+    if let Err(why) = &options.advice.library
+        && !options.read_only
+        && options.advice.level_max > TrustLevel::Fallback
+    {
+        eprintln!("gleanfs: no model will be asked: {why}; gleanfs model fetch gets the library");
+    }
+    daemon::serve(options, mounted).map_err(|e| Failure::new(format_args!("{e:#}")))
 }
 
 fn daemon_options(request: &MountRequest) -> DaemonOptions {
@@ -114,8 +126,74 @@ fn daemon_options(request: &MountRequest) -> DaemonOptions {
         },
         checkpoint_every: Duration::from_secs(u64::from(options.checkpoint_secs)),
         heads: options.heads,
+        advice: advice_options(options),
         fuse: fuse_options(options),
     }
+}
+
+/// A mount never downloads anything: it takes the library that is there.
+fn advice_options(options: &MountOptions) -> AdviceOptions {
+    AdviceOptions {
+        model: options.model.clone(),
+        watch: options.watch.clone(),
+        library: library(options.library.clone()),
+        level_max: match options.trust_max {
+            TrustMax::Fallback => TrustLevel::Fallback,
+            TrustMax::Learning => TrustLevel::Learning,
+            TrustMax::Collaboration => TrustLevel::Collaboration,
+            TrustMax::Recommendation => TrustLevel::Recommendation,
+        },
+        deadline_us: u64::from(options.deadline_us),
+    }
+}
+
+fn library(explicit: Option<PathBuf>) -> std::result::Result<PathBuf, String> {
+    let request = runtime::Request { explicit, ..runtime::Request::default() };
+    runtime::locate(request).map(|library| library.path).map_err(|e| e.to_string())
+}
+
+/// Fetches the ONNX Runtime library if it is not there yet. `progress` is called with what is being done, bytes done and bytes in all.
+pub fn fetch_library(progress: &mut dyn FnMut(&str, u64, u64)) -> Result<PathBuf> {
+    let mut told = |p: runtime::Progress| {
+        let what = match p.stage {
+            runtime::Stage::Downloading => "downloading",
+            runtime::Stage::Verifying => "verifying",
+            runtime::Stage::Unpacking => "unpacking",
+        };
+        progress(what, p.bytes_done, p.bytes_total);
+    };
+    let request = runtime::Request { fetch: true, progress: Some(&mut told), ..runtime::Request::default() };
+    Ok(runtime::locate(request).map_err(Failure::new)?.path)
+}
+
+/// Checks a model file as a mount would: what it says of itself, then a run in a worker process. Answers with lines about it.
+pub fn check_model(path: &Path, deadline_us: u32, explicit: Option<PathBuf>) -> Result<String> {
+    let shown = path.display();
+    let model = service::read_model(path).about(&shown)?;
+    let card = check_file(&model.bytes, &service::rules()).about(&shown)?;
+    let library = library(explicit).map_err(|why| {
+        Failure::new(format_args!(
+            "{shown}: the file is well-formed, but it cannot be tried: {why}; gleanfs model fetch gets it"
+        ))
+    })?;
+    let host = service::host(library, u64::from(deadline_us));
+    let (_, probe) = advisor::check_model(&host, &model.name, &model.bytes).about(&shown)?;
+    Ok(format!(
+        "{shown}: a {} model of {} bytes, {} features, sha256 {:.12}\n{} rows take {} us (p50), {} us (p99); the deadline is {} us",
+        card.kind.name(),
+        card.bytes,
+        card.features.len(),
+        card.sha256,
+        probe.rows,
+        probe.p50_us,
+        probe.p99_us,
+        probe.deadline_us,
+    ))
+}
+
+/// The worker's whole life, for the hidden subcommand that a daemon starts.
+pub fn advise(words: impl Iterator<Item = OsString>) -> ! {
+    advisor::worker_main(words, &mut advisor::Plain)
 }
 
 fn fuse_options(options: &MountOptions) -> fuse::MountOptions {

@@ -49,6 +49,9 @@ Examples:
 Installed (or linked) as mkfs.gleanfs, mount.gleanfs, fsck.gleanfs and umount.fuse.gleanfs the program
 behaves as those helpers must, so mount -t gleanfs, fsck -t gleanfs and /etc/fstab work.";
 
+/// The hidden subcommand under which a daemon starts the process that runs its model.
+const ADVISOR: &str = "advisor";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     Mkfs(mkfs::Args),
@@ -67,6 +70,9 @@ enum Command {
 pub fn main() -> ExitCode {
     restore_sigpipe();
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|word| word == ADVISOR) {
+        assemble::advise(arguments.into_iter().skip(2));
+    }
     let helper = arguments.first().and_then(helper::Helper::from_argv0);
     let outcome = match helper {
         Some(helper) => helper.run(&arguments[1..]),

@@ -150,7 +150,8 @@ impl MountOptions {
             let known = options.take_ours(name, value)?
                 || options.take_generic(name, value)?
                 || options.take_label(name, word)
-                || is_for_others(name);
+                || is_for_others(name)
+                || is_the_kernels(name);
             if !known {
                 unknown(name)?;
             }
@@ -276,6 +277,14 @@ fn is_for_others(name: &str) -> bool {
     name.starts_with("x-") || name.starts_with("X-") || IGNORED.contains(&name)
 }
 
+/// What the kernel adds to the options of a FUSE mount. mount(8) reads them from the mount table and hands them back on a remount.
+fn is_the_kernels(name: &str) -> bool {
+    matches!(
+        name,
+        "fd" | "rootmode" | "user_id" | "group_id" | "max_read" | "blksize" | "fsname" | "subtype" | "seclabel"
+    )
+}
+
 fn needed<'a>(name: &str, value: Option<&'a str>) -> Result<&'a str> {
     match value {
         Some(value) if !value.is_empty() => Ok(value),
@@ -324,6 +333,13 @@ mod tests {
         assert_eq!(MountOptions::parse([]).unwrap(), MountOptions::default());
         assert_eq!(parse("defaults"), MountOptions::default());
         assert_eq!(parse(",,rw,"), MountOptions::default());
+    }
+
+    #[test]
+    fn what_the_mount_table_shows_is_taken_back_on_a_remount() {
+        let shown = "rw,relatime,user_id=0,group_id=0,default_permissions,allow_other,max_read=1048576,remount,ro";
+        let options = parse(shown);
+        assert!(options.remount && options.read_only);
     }
 
     #[test]

@@ -108,10 +108,32 @@ pub struct Advisor {
     pub worker: String,
     pub worker_pid: Option<u32>,
     pub worker_restarts: u64,
+    /// Predictions taken into memory, from which placement is looked up.
     pub recommendations: u64,
+    /// Batches of questions answered.
+    pub batches: u64,
     pub deadlines_missed: u64,
     pub latency_p50_us: u64,
     pub latency_p99_us: u64,
+    pub swaps: u64,
+    pub swaps_refused: u64,
+    /// The last judged ratio of blocks moved per block written, the model's over the fallback's: below 1 the model is better.
+    pub efficiency: Option<f64>,
+    /// The last thing that went wrong, in one line.
+    pub last_error: Option<String>,
+    /// Blocks by who chose the log head that they went to.
+    pub placements: Vec<Placements>,
+}
+
+/// Blocks whose log head one decider chose.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Placements {
+    /// `model`, `fallback` or `emergency`.
+    pub decider: String,
+    /// Written by users.
+    pub user_blocks: u64,
+    /// Moved by the cleaner.
+    pub moved_blocks: u64,
 }
 
 /// A request that took long.

@@ -1,5 +1,6 @@
 //! What the control socket and ioctls ask of a mount.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::cleaner::Cleaner;
@@ -31,16 +32,17 @@ impl ControlTarget for Controls {
             Request::Policy { name } => match policy_by_name(&name) {
                 Ok(policy) => {
                     core.cleaner.set_policy(policy.victim);
-                    if let Some(placement) = policy.placement {
+                    let unused = policy.placement.and_then(|placement| core.advice.set_fallback(placement));
+                    if let Some(placement) = unused {
                         core.volume.set_placement(placement);
                     }
                     Response::Done(format!("the policy is {name}"))
                 }
                 Err(e) => Response::Refused(e.to_string()),
             },
-            Request::ModelUse { .. } | Request::ModelRollback | Request::ModelList => {
-                Response::Refused("this mount has no advisor".into())
-            }
+            Request::ModelUse { path } => said(core.advice.use_model(Path::new(&path))),
+            Request::ModelRollback => said(core.advice.rollback()),
+            Request::ModelList => core.advice.models().map_or_else(Response::Refused, Response::Models),
             Request::AwaitEnd => Response::Refused("the server answers this itself".into()),
         }
     }
@@ -51,6 +53,10 @@ fn done(result: Result<()>, line: &str) -> Response {
         Ok(()) => Response::Done(line.into()),
         Err(e) => Response::Refused(e.to_string()),
     }
+}
+
+fn said(outcome: std::result::Result<String, String>) -> Response {
+    outcome.map_or_else(Response::Refused, Response::Done)
 }
 
 fn run_cleaner(cleaner: &Cleaner) -> Response {

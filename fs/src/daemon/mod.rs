@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use gleanfs_gc::{placement, victim};
 
-use crate::cleaner::{Background, Cleaner};
+use crate::cleaner::{Background, Cleaner, Pressure};
 use crate::control::{Server, mounts};
 use crate::device::OpenMode;
 use crate::fuse::{self, MountOptions};
@@ -23,6 +23,8 @@ use crate::meta::image::open_image;
 use crate::meta::volume::{Volume, VolumeOptions};
 use crate::namespace::Filesystem;
 use crate::namespace::api::Namespace;
+use crate::proxy::Surroundings;
+use crate::proxy::service::{Advice, AdviceOptions, Prepared};
 use control::Controls;
 use stalls::Watched;
 
@@ -53,6 +55,7 @@ pub struct DaemonOptions {
     pub checkpoint_every: Duration,
     /// Data heads; `None`: as many as the image can afford.
     pub heads: Option<u8>,
+    pub advice: AdviceOptions,
     pub fuse: MountOptions,
 }
 
@@ -88,25 +91,60 @@ pub fn policy_by_name(name: &str) -> Result<Policy> {
     Ok(Policy { victim, placement })
 }
 
+impl Policy {
+    fn of(options: &DaemonOptions) -> Result<Self> {
+        policy_by_name(options.policy.as_deref().unwrap_or(POLICY_DEFAULT))
+    }
+
+    fn placement_or_default(self) -> Result<Box<dyn placement::Placement>> {
+        match self.placement {
+            Some(placement) => Ok(placement),
+            None => Ok(policy_by_name(POLICY_DEFAULT)?.placement.expect("the default names both")),
+        }
+    }
+}
+
+/// Reads the first model, so that a bad one is refused before anything is touched. Mounts that write nothing, or whose writes must
+/// repeat exactly, have no advisor.
+fn prepare_advice(options: &DaemonOptions) -> Result<Prepared> {
+    if options.read_only {
+        return Ok(Prepared::absent("the mount is read-only"));
+    }
+    if options.cleaning == Cleaning::Inline {
+        return Ok(Prepared::absent("gc=sync repeats exactly"));
+    }
+    Prepared::new(&options.advice).map_err(anyhow::Error::msg)
+}
+
+/// What the model proxy knows of the mount.
+fn surroundings(cleaner: &Arc<Cleaner>) -> Surroundings {
+    let segment_blocks = cleaner.segment_blocks();
+    let cleaner = Arc::clone(cleaner);
+    Surroundings { emergency: Box::new(move || cleaner.pressure() == Pressure::Emergency), segment_blocks }
+}
+
 /// What serves a mount, below its front.
 pub(crate) struct Core {
     pub volume: Arc<Volume>,
     pub cleaner: Arc<Cleaner>,
     pub namespace: Arc<Watched>,
+    pub advice: Advice,
     pub options: DaemonOptions,
     pub protection: protect::Protection,
 }
 
 /// Mounts and serves until the mount ends. Calls `mounted` once requests are answered. When it returns, everything is durable.
 pub fn serve(options: DaemonOptions, mounted: Box<dyn FnOnce()>) -> Result<()> {
+    protect::abort_on_panic();
     let protection = protect::enter();
     let signals = fuse::signals::Signals::block().context("blocking signals")?;
     if fuse::image_inside(&options.target, &options.source) {
         bail!("{} lies on the filesystem that is to be mounted from it", options.source.display());
     }
+    let advised = prepare_advice(&options)?;
     let mode = if options.read_only { OpenMode::ReadOnly } else { OpenMode::ReadWrite };
     let opened = open_image(&options.source, mode)?;
-    let core = Core::open(Arc::clone(&opened.device), options, protection)?;
+    let core = Core::open(Arc::clone(&opened.device), options, advised, protection)?;
     let outcome = serve_core(&core, signals, mounted);
     drop(opened.lock);
     outcome
@@ -140,6 +178,7 @@ fn serve_core(core: &Arc<Core>, signals: fuse::signals::Signals, mounted: Box<dy
     let served = session.wait();
     core.namespace.stop();
     drop(background);
+    core.advice.stop();
     let ended = core.end();
     core.volume.log().stop();
     for writer in writers {
@@ -156,14 +195,10 @@ impl Core {
     fn open(
         device: Arc<dyn crate::device::Device>,
         options: DaemonOptions,
+        advised: Prepared,
         protection: protect::Protection,
     ) -> Result<Arc<Self>> {
-        let default = policy_by_name(POLICY_DEFAULT)?;
-        let policy = options.policy.as_deref().map_or(Ok(default), policy_by_name)?;
-        let placement = match policy.placement {
-            Some(placement) => placement,
-            None => policy_by_name(POLICY_DEFAULT)?.placement.expect("the default names both"),
-        };
+        let policy = || Policy::of(&options);
         let inline = options.cleaning == Cleaning::Inline;
         let volume = Arc::new(Volume::open(
             device,
@@ -172,12 +207,17 @@ impl Core {
                 cache_bytes: options.cache_bytes,
                 writer_threads: if inline { 0 } else { WRITER_THREADS },
                 heads: options.heads,
-                placement,
+                placement: policy()?.placement_or_default()?,
             },
         )?);
-        let cleaner = Cleaner::new(Arc::clone(&volume), policy.victim, inline);
+        let cleaner = Cleaner::new(Arc::clone(&volume), policy()?.victim, inline);
+        let advice =
+            advised.start(policy()?.placement_or_default()?, surroundings(&cleaner)).map_err(anyhow::Error::msg)?;
+        if let Some(placement) = advice.placement(volume.heads()) {
+            volume.set_placement(placement);
+        }
         let namespace = Arc::new(Watched::new(Filesystem::new(Arc::clone(&volume))?));
-        Ok(Arc::new(Self { volume, cleaner, namespace, options, protection }))
+        Ok(Arc::new(Self { volume, cleaner, namespace, advice, options, protection }))
     }
 
     /// The last checkpoint. A filesystem that is read-only, or became so, is left as it is.

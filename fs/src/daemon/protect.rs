@@ -17,6 +17,15 @@ pub struct Protection {
     pub oom_score_adj: i32,
 }
 
+/// A panic ends the daemon: a broken invariant must not go on to the medium, and the log brings back all that was acknowledged.
+pub fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
+}
+
 /// Asks for everything. Before the first thread is started: threads inherit it.
 pub fn enter() -> Protection {
     // SAFETY: plain integers; the call changes only flags of this thread.

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::cleaner::Work;
 use crate::control::Status;
-use crate::control::status::{Advisor, Cleaner, DeciderWork, Memory, Protection, Segments, Space, Traffic};
+use crate::control::status::{Advisor, Cleaner, DeciderWork, Memory, Placements, Protection, Segments, Space, Traffic};
+use crate::meta::volume::PlacedBlocks;
 use crate::types::BLOCK_SIZE;
 
 use super::protect::process_bytes;
@@ -113,7 +114,17 @@ fn advisor(core: &Core) -> Advisor {
         crate::cleaner::Pressure::Normal => "normal",
         crate::cleaner::Pressure::Emergency => "emergency",
     };
-    Advisor { trust: "fallback".into(), pressure: pressure.into(), worker: "absent".into(), ..Advisor::default() }
+    Advisor { pressure: pressure.into(), placements: placements(core), ..core.advice.status() }
+}
+
+fn placements(core: &Core) -> Vec<Placements> {
+    let placed = &core.volume.placed;
+    let by = |(decider, blocks): (&str, &PlacedBlocks)| Placements {
+        decider: decider.into(),
+        user_blocks: blocks.user.load(Relaxed),
+        moved_blocks: blocks.moved.load(Relaxed),
+    };
+    [("model", &placed.model), ("fallback", &placed.fallback), ("emergency", &placed.emergency)].map(by).into()
 }
 
 fn memory(core: &Core) -> Memory {

@@ -162,9 +162,44 @@ impl Finding {
         }
     }
 
+    /// Where it is, in a few words; the message says the same in a sentence.
+    pub fn place(&self) -> String {
+        const PLACES: [(&str, &str); 8] = [
+            ("segment", "segment"),
+            ("addr", "block"),
+            ("slot", "block"),
+            ("node", "node"),
+            ("dir", "directory"),
+            ("ino", "inode"),
+            ("file_block", "file block"),
+            ("head", "head"),
+        ];
+        let json = serde_json::to_value(self).unwrap_or_default();
+        let named = PLACES.iter().filter_map(|(field, noun)| Some(format!("{noun} {}", json.get(field)?)));
+        let places: Vec<String> = named.collect();
+        if places.is_empty() { "filesystem".into() } else { places.join(", ") }
+    }
+
     /// Name of the kind, for programs.
     pub fn kind(&self) -> String {
         let json = serde_json::to_value(self).unwrap_or_default();
         json["kind"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_have_a_kind_a_place_and_a_line() {
+        let found = Finding::LiveCount { segment: SegNo(7), stored: 8, counted: 9 };
+        assert_eq!((found.kind().as_str(), found.place().as_str()), ("live_count", "segment 7"));
+        assert_eq!(found.to_string(), "I3: segment 7 counts 8 live blocks, 9 are reachable");
+        let owner = Owner::Data { ino: Ino(16), file_block: 2 };
+        let found = Finding::Unreadable { owner, addr: BlockAddr(99), why: "EIO".into() };
+        assert_eq!(found.to_string(), "file block 2 of inode 16 at block 99 cannot be read: EIO");
+        assert_eq!((found.place().as_str(), found.severity()), ("block 99", Severity::Error));
+        assert_eq!(Finding::NoRoot.place(), "filesystem");
     }
 }

@@ -215,14 +215,14 @@ impl Log {
         let (target, last_serial) = {
             let mut inner = self.inner.lock();
             inner.check()?;
+            if self.flushed_lsn() >= inner.last_lsn {
+                return Ok(inner.last_lsn);
+            }
             self.close_all(&mut inner);
             (inner.last_lsn, inner.heads.last_serial())
         };
         self.drive();
         self.wait_written(last_serial)?;
-        if self.flushed_lsn() >= target && target.0 != 0 {
-            return Ok(target);
-        }
         self.flush_once()?;
         self.flushed.fetch_max(target.0, Ordering::AcqRel);
         Ok(target)

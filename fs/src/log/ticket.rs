@@ -47,7 +47,7 @@ impl Ticket<'_> {
         let mut inner = self.log.inner.lock();
         let pending = inner.heads.pending.get_mut(&self.serial).expect("a pinned chunk is pending");
         pending.add_record(lsn, record);
-        // In one step with the record, so that it never counts twice: the chunk must not be promised more than it may take.
+        // In one step with the record, so that it never counts twice: a chunk closed in between would be settled too long.
         pending.summary_reserved -= std::mem::take(&mut self.summary_bytes);
         inner.set_last_lsn(lsn);
     }
@@ -193,10 +193,13 @@ impl Log {
 
     /// Closes a chunk: no more room in it; it is written when its last writer is done.
     pub(super) fn close(&self, inner: &mut Inner, serial: u64) {
+        let head = inner.heads.pending[&serial].head;
+        // Where the chunk ends and where its head goes on are settled in one step: neither a gap nor an overlap.
+        self.advance(inner, head, serial);
         let pending = inner.heads.pending.get_mut(&serial).expect("the open chunk is pending");
         pending.closed = true;
         pending.overflow = pending.overflow_needed();
-        let (head, ready) = (pending.head, pending.ready());
+        let ready = pending.ready();
         inner.heads.heads[usize::from(head)].open = None;
         if ready {
             self.dispatch(inner, head);

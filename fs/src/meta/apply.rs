@@ -86,7 +86,8 @@ impl State {
                 Edit::Lose { ino, first, blocks, .. } => (*ino, *first, first.saturating_add(u64::from(*blocks))),
             };
             self.tree.prepare(&Key::inode(ino))?;
-            let before = self.tree.floor(&Key::extent(ino, first))?.map(|(key, _)| key);
+            // What ends before `first` too: a new extent may join it, also where another one begins at `first` now.
+            let before = self.tree.floor(&Key::extent(ino, first.saturating_sub(1)))?.map(|(key, _)| key);
             let from = before.filter(|key| key.ino == ino && key.kind == Kind::Extent);
             self.tree.prepare_range(&from.unwrap_or(Key::extent(ino, first)), &Key::extent(ino, end))?;
         }

@@ -1,5 +1,7 @@
 //! Committing operations: plan, prepare, check the space, log, apply, as one step under the state lock.
 
+use std::sync::atomic::Ordering;
+
 use gleanfs_gc::placement::{WriteFacts, interval_log2, merge};
 use smallvec::SmallVec;
 
@@ -65,12 +67,18 @@ impl Volume {
         &self,
         hint: &WriteHint,
         fill: impl FnMut(&mut [u8]),
-        plan: impl FnMut(&dyn View, &Extent) -> Result<Plan<T>>,
+        mut plan: impl FnMut(&dyn View, &Extent) -> Result<Plan<T>>,
     ) -> Result<T> {
         self.writable()?;
         self.pace();
-        let head = self.place_user_write(hint);
-        self.write_to(head, hint.blocks, Purpose::User, WRITE_ROOM, fill, plan)
+        let (head, by_model) = self.place_user_write(hint);
+        let mut blocks = 0;
+        let done = self.write_to(head, hint.blocks, Purpose::User, WRITE_ROOM, fill, |view, extent| {
+            blocks = extent.blocks;
+            plan(view, extent)
+        })?;
+        self.placed.by(by_model).user.fetch_add(u64::from(blocks), Ordering::Relaxed);
+        Ok(done)
     }
 
     /// Payload to a head of the caller's choice; for the cleaner and for [`Volume::write`].
@@ -170,7 +178,7 @@ impl Volume {
         self.log.lock().tick(ticks);
         state.apply(&edits, &self.log);
         if ticks > 0 {
-            self.user_bytes.fetch_add(bytes_of(ticks as u32), std::sync::atomic::Ordering::Relaxed);
+            self.user_bytes.fetch_add(bytes_of(ticks as u32), Ordering::Relaxed);
         }
         Ok(Step::Done(value))
     }
@@ -216,8 +224,8 @@ impl Volume {
         Ok(())
     }
 
-    /// The head for a user's write, from what placement knows without inferring anything.
-    fn place_user_write(&self, hint: &WriteHint) -> HeadId {
+    /// The head for a user's write, from what placement knows without inferring anything, and whether a model chose it.
+    fn place_user_write(&self, hint: &WriteHint) -> (HeadId, bool) {
         let state = self.state.read();
         let previous = match state.tree.floor(&Key::extent(hint.ino, hint.first)) {
             Ok(Some((key, Value::Extent(e))))
@@ -242,7 +250,7 @@ impl Volume {
         };
         let mut placement = self.placement.lock();
         let class = placement.user_write(&facts);
-        merge(class, placement.classes(), self.heads)
+        (merge(class, placement.classes(), self.heads), placement.by_model())
     }
 }
 

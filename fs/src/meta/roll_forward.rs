@@ -224,6 +224,11 @@ fn restore_heads(log: &Log, checkpoint: &Checkpoint, tail: &Tail, capacity: u32)
     for position in tail.segments.iter().filter(|p| checkpoint.allocation.contains(&p.segment)) {
         inner.segments.open(position.segment, position.head, checkpoint.write_clock);
     }
+    // Those that no head goes on with are sealed only after replay: on the way an operation may take the last live block of one,
+    // and a later one bring others.
+    for position in checkpoint.heads.iter().chain(&tail.segments).filter(|p| left.contains(&p.segment)) {
+        inner.segments.reopen(position.segment, position.head);
+    }
     for position in kept {
         inner.segments.reopen(position.segment, position.head);
         inner.heads.resume_head(&position, capacity);

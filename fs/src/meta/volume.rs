@@ -82,6 +82,29 @@ pub struct Written {
     pub device_bytes: u64,
 }
 
+/// Blocks since the mount, by who chose the log head that they went to.
+#[derive(Debug, Default)]
+pub struct Placed {
+    pub model: PlacedBlocks,
+    pub fallback: PlacedBlocks,
+    /// Moved in an emergency, when there is one head for all.
+    pub emergency: PlacedBlocks,
+}
+
+/// See [`Placed`].
+#[derive(Debug, Default)]
+pub struct PlacedBlocks {
+    pub user: AtomicU64,
+    pub moved: AtomicU64,
+}
+
+impl Placed {
+    /// Of a choice made with or without a model.
+    pub(crate) fn by(&self, model: bool) -> &PlacedBlocks {
+        if model { &self.model } else { &self.fallback }
+    }
+}
+
 /// Who makes room when the log has none: the cleaner, which sits above this layer.
 pub trait Relief: Send + Sync {
     /// Called with no lock held by an operation that found no room; returns when it is worth trying again, `NoSpace` if
@@ -105,6 +128,7 @@ pub struct Volume {
     pub(crate) identity: Identity,
     pub(crate) checkpoints: Mutex<Checkpoints>,
     pub(crate) placement: Mutex<Box<dyn Placement>>,
+    pub placed: Placed,
     pub(crate) room: LogRoom,
     pub(crate) heads: u8,
     pub(crate) cache_bytes: usize,
@@ -145,6 +169,7 @@ impl Volume {
             device_bytes_before: base.last.device_bytes.wrapping_sub(written),
             checkpoints: Mutex::new(Checkpoints { slots: base.slots, last: base.last }),
             placement: Mutex::new(options.placement),
+            placed: Placed::default(),
             room: base.room,
             heads: options.heads.unwrap_or(base.room.data_heads()).clamp(1, base.room.data_heads()),
             cache_bytes: options.cache_bytes,
@@ -220,7 +245,7 @@ impl Volume {
         let over = self.state.read().tree.memory_bytes() > self.cache_bytes;
         if over {
             // A little below the limit, so that not every miss evicts.
-            self.state.write().tree.evict_to(self.cache_bytes / 16 * 15);
+            self.state.write().tree.evict_unused_to(self.cache_bytes / 16 * 15);
         }
         Ok(())
     }
@@ -332,6 +357,11 @@ impl Volume {
     /// Another placement from the next write on.
     pub fn set_placement(&self, placement: Box<dyn Placement>) {
         *self.placement.lock() = placement;
+    }
+
+    /// Log heads for data.
+    pub fn heads(&self) -> u8 {
+        self.heads
     }
 
     pub fn placement_name(&self) -> &'static str {

@@ -15,7 +15,7 @@ use super::model::{Pair, report};
 use super::ops::Operation;
 use super::random::Random;
 use super::shrink::shrink;
-use super::{Failure, Subject, from_env};
+use super::{Failure, Subject, from_env, guarded, seeds};
 use crate::namespace::reference::Reference;
 
 /// Runs that shrinking may take.
@@ -25,7 +25,7 @@ const SHRINK_CUTS: u64 = 40;
 
 /// A crash trial: `seeds` lists of `operations` operations, each run once for every cut.
 ///
-/// `GLEANFS_SEED` in the environment runs that one alone, `GLEANFS_OPS` sets the number of operations, `GLEANFS_CUT` cuts only there.
+/// `GLEANFS_SEED` in the environment runs that one alone, `GLEANFS_SEEDS` that many, `GLEANFS_OPS` sets the number of operations, `GLEANFS_CUT` cuts only there.
 pub struct CrashTrial<'a> {
     /// The cargo command that runs the test, for the message of a failure.
     pub command: &'a str,
@@ -50,7 +50,7 @@ struct Cut {
 impl CrashTrial<'_> {
     /// Panics with a report if the subject fails.
     pub fn run(&self, subject: &impl Subject) {
-        let seeds = from_env("GLEANFS_SEED").map_or(1..self.seeds + 1, |seed| seed..seed + 1);
+        let seeds = seeds(self.seeds);
         let count = from_env("GLEANFS_OPS").map_or(self.operations, |n| n as usize);
         if let Err(report) = self.try_run(subject, seeds, count, from_env("GLEANFS_CUT")) {
             panic!("{report}");
@@ -87,7 +87,7 @@ impl CrashTrial<'_> {
         let cut_at = |after: Option<u64>| {
             let seed = cuts.seed.wrapping_mul(1_000_003).wrapping_add(after.map_or(0, |n| n + 1));
             let cut = Cut { after, seed };
-            Run { trial: self, subject, cut }.run(ops).map_err(|failure| (cut, failure))
+            guarded(|| Run { trial: self, subject, cut }.run(ops)).map_err(|failure| (cut, failure))
         };
         if cuts.only.is_some() {
             return cut_at(cuts.only).map(drop);

@@ -4,8 +4,12 @@
 //! made, mounted, unmounted and have its power cut. [`model`] compares every answer and whole trees; [`crash`] cuts the power
 //! and demands a prefix of the accepted operations. A trial that fails is shrunk, and says which command replays it.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::fmt::Display;
-use std::sync::Arc;
+use std::ops::Range;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Once};
 
 use parking_lot::Mutex;
 
@@ -62,8 +66,8 @@ pub trait Subject {
         Ok(false)
     }
 
-    /// Looks for damage that no operation shows, as fsck does.
-    fn check(&self, _medium: &Self::Medium, _mounted: &Self::Mounted) -> std::result::Result<(), String> {
+    /// Looks for damage that no operation shows, as fsck does: on a medium that is not mounted, after a crash too.
+    fn check(&self, _medium: &Self::Medium) -> std::result::Result<(), String> {
         Ok(())
     }
 
@@ -113,11 +117,46 @@ impl Failure {
     }
 }
 
+thread_local! {
+    /// Panics of this thread are caught and told in a failure; nothing else needs to print them.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs one list; a panic is a failure as well.
+pub(crate) fn guarded<T>(run: impl FnOnce() -> std::result::Result<T, Failure>) -> std::result::Result<T, Failure> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                before(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(run));
+    QUIET.set(false);
+    outcome.unwrap_or_else(|cause| Err(Failure::new(0, format!("panicked: {}", message(&*cause)))))
+}
+
+fn message(cause: &(dyn Any + Send)) -> &str {
+    let text = cause.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
+
 /// A number that the environment may set.
 pub(crate) fn from_env(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     match text.parse() {
         Ok(number) => Some(number),
         Err(_) => panic!("{name}={text}: a number is wanted"),
+    }
+}
+
+/// The seeds to run: `count` from 1 on, unless the environment says otherwise.
+pub(crate) fn seeds(count: u64) -> Range<u64> {
+    match from_env("GLEANFS_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 1..from_env("GLEANFS_SEEDS").unwrap_or(count) + 1,
     }
 }

@@ -8,7 +8,7 @@ use super::compare::Tree;
 use super::mix::Mix;
 use super::ops::Operation;
 use super::shrink::shrink;
-use super::{Failure, Subject, TrialClock, from_env};
+use super::{Failure, Subject, TrialClock, from_env, guarded, seeds};
 use crate::error::Result;
 use crate::namespace::api::{AttrChange, Caller, Namespace, SetTime};
 use crate::namespace::reference::Reference;
@@ -21,7 +21,7 @@ const SHRINK_TRIES: usize = 2000;
 
 /// A model-based trial: `seeds` lists of `operations` operations.
 ///
-/// `GLEANFS_SEED` in the environment runs that one alone, `GLEANFS_OPS` sets the number of operations.
+/// `GLEANFS_SEED` in the environment runs that one alone, `GLEANFS_SEEDS` that many, `GLEANFS_OPS` sets the number of operations.
 pub struct ModelTrial<'a> {
     /// The cargo command that runs the test, for the message of a failure.
     pub command: &'a str,
@@ -33,7 +33,7 @@ pub struct ModelTrial<'a> {
 impl ModelTrial<'_> {
     /// Panics with a report if the subject fails.
     pub fn run(&self, subject: &impl Subject) {
-        let seeds = from_env("GLEANFS_SEED").map_or(1..self.seeds + 1, |seed| seed..seed + 1);
+        let seeds = seeds(self.seeds);
         let count = from_env("GLEANFS_OPS").map_or(self.operations, |n| n as usize);
         if let Err(report) = self.try_run(subject, seeds, count) {
             panic!("{report}");
@@ -66,6 +66,10 @@ pub(super) fn report(operations: &[Operation], failure: &Failure, replay: &str) 
 
 /// Runs one list on a new subject and a new reference.
 pub fn run<S: Subject>(subject: &S, operations: &[Operation]) -> std::result::Result<(), Failure> {
+    guarded(|| compare_all(subject, operations))
+}
+
+fn compare_all<S: Subject>(subject: &S, operations: &[Operation]) -> std::result::Result<(), Failure> {
     let mut pair = Pair::start(subject).map_err(|e| Failure::new(0, format!("format and mount: {e}")))?;
     for (step, operation) in operations.iter().enumerate() {
         pair.background(step).map_err(|e| Failure::new(step, format!("in the background: {e}")))?;
@@ -168,10 +172,10 @@ impl<'a, S: Subject> Pair<'a, S> {
         self.mount()
     }
 
-    /// Mounts what is on the medium, and looks for damage.
+    /// Looks for damage, and mounts what is on the medium.
     pub(super) fn mount(&mut self) -> std::result::Result<(), String> {
+        self.subject.check(&self.medium)?;
         let mounted = self.subject.mount(&self.medium, self.clock.clock()).map_err(|e| format!("mount: {e}"))?;
-        self.subject.check(&self.medium, &mounted)?;
         self.mounted = Some(mounted);
         Ok(())
     }

@@ -9,6 +9,7 @@ use crate::device::memory::MemoryDevice;
 use crate::device::rules::ZonedSpec;
 use crate::error::Result;
 use crate::format::value::Time;
+use crate::fsck::{self, CheckOptions};
 use crate::meta::mkfs::{self, FormatOptions};
 use crate::meta::volume::{Volume, VolumeOptions};
 use crate::namespace::api::Namespace;
@@ -100,6 +101,15 @@ impl Subject for OnMemory {
 
     fn crash(&self, medium: &Arc<MemoryDevice>, seed: u64) -> Arc<MemoryDevice> {
         Arc::new(medium.crash(seed))
+    }
+
+    fn check(&self, medium: &Arc<MemoryDevice>) -> std::result::Result<(), String> {
+        let options = CheckOptions { cache_bytes: 1 << 20, findings_max: 5, ..CheckOptions::default() };
+        let report = fsck::check(medium.clone(), &options, &mut |_, _| {}).map_err(|e| format!("fsck: {e}"))?;
+        if report.errors() == 0 {
+            return Ok(());
+        }
+        Err(format!("fsck: {}", report.findings.iter().map(|f| f.to_string()).collect::<Vec<_>>().join("; ")))
     }
 
     fn background(&self, mounted: &Mounted, step: usize) -> Result<bool> {

@@ -273,6 +273,13 @@ impl Advisor {
         outcome.recv_timeout(SWAP_PATIENCE).map_err(|_| "the advisor does not answer".to_owned())?
     }
 
+    /// Ends the workers and the supervisor, for good, whoever else still holds the advisor; does not wait for it. A swap under
+    /// way is answered with an error.
+    pub fn stop(&self) {
+        // If the thread has ended already there is nothing to stop.
+        let _ = self.command(Command::Stop);
+    }
+
     fn command(&self, command: Command) -> Result<(), String> {
         self.commands.lock().send(command).map_err(|_| "the advisor has ended".to_owned())?;
         self.shared.call();
@@ -282,8 +289,7 @@ impl Advisor {
 
 impl Drop for Advisor {
     fn drop(&mut self) {
-        // If the thread has ended already there is nothing to stop.
-        let _ = self.command(Command::Stop);
+        self.stop();
         if let Some(thread) = self.supervisor.take() {
             let _ = thread.join();
         }

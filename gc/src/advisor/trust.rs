@@ -24,6 +24,21 @@ pub enum TrustLevel {
     Recommendation,
 }
 
+impl TrustLevel {
+    /// Who decides the operation with this hash (of an inode or a stretch of one). The same hash has the
+    /// same decider for as long as the level lasts.
+    pub fn assign(self, hash: u64) -> Decider {
+        // The upper bits of a multiplicative hash: neighbouring inodes must not fall together.
+        let bucket = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
+        let model_buckets = match self {
+            TrustLevel::Fallback | TrustLevel::Learning => 0,
+            TrustLevel::Collaboration => 8,
+            TrustLevel::Recommendation => 15,
+        };
+        if bucket < model_buckets { Decider::Model } else { Decider::Fallback }
+    }
+}
+
 /// Who decides an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -159,17 +174,9 @@ impl Trust {
         if self.available { self.level } else { TrustLevel::Fallback }
     }
 
-    /// Who decides the operation with this hash (of an inode or a segment). The same hash has the
-    /// same decider for as long as the level lasts.
+    /// Who decides the operation with this hash at the level in force.
     pub fn assign(&self, hash: u64) -> Decider {
-        // The upper bits of a multiplicative hash: neighbouring inodes must not fall together.
-        let bucket = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
-        let model_buckets = match self.level() {
-            TrustLevel::Fallback | TrustLevel::Learning => 0,
-            TrustLevel::Collaboration => 8,
-            TrustLevel::Recommendation => 15,
-        };
-        if bucket < model_buckets { Decider::Model } else { Decider::Fallback }
+        self.level().assign(hash)
     }
 
     /// A worker became ready or went away. Going away costs one level, but not what was learned.

@@ -8,9 +8,11 @@
 //! [`LOG2_MIN`]..=[`LOG2_MAX`]. So a model that was fitted to a small volume means the same on a large one. An unknown one is [`LOG2_MAX`].
 
 pub mod history;
+mod likeness;
 mod placement;
 mod victim;
 
+pub use likeness::{Likeness, LikenessMask};
 pub use placement::{PLACEMENT, PlacementFeature, PlacementRow};
 pub use victim::{VICTIM, VictimContext, VictimFeature, VictimRow};
 

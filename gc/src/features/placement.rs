@@ -221,6 +221,7 @@ mod tests {
         let again = h.user_row(&user(9, 512, 1000 + LIVE / 4, Some(1000)));
         assert_eq!((again[Interval as usize], again[RegionIdle as usize], again[FileAge as usize]), (-2.0, -2.0, -2.0));
         let m = MoveFacts {
+            blocks: 1,
             ino: 9,
             first_block: 512,
             now: 1000 + LIVE,

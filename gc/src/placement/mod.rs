@@ -44,6 +44,8 @@ pub struct WriteFacts {
 pub struct MoveFacts {
     pub ino: u64,
     pub first_block: u64,
+    /// Blocks of the run that it begins, moved with it; 0 counts as one.
+    pub blocks: u32,
     /// Write clock.
     pub now: u64,
     /// Write clock when the user wrote it.
@@ -70,6 +72,14 @@ pub trait Placement: Send {
 
     /// A segment was chosen as victim; `s` is how it was when chosen.
     fn segment_cleaned(&mut self, _s: &SegmentFacts, _now: u64) {}
+
+    /// Blocks are moved in an emergency, to the one head that there is then: nobody is asked, only told. Must not allocate.
+    fn emergency_move(&mut self, _m: &MoveFacts) {}
+
+    /// Whether a model made the last choice, for whoever counts.
+    fn by_model(&self) -> bool {
+        false
+    }
 }
 
 /// Names that [`by_name`] knows.

@@ -277,6 +277,7 @@ impl Simulator {
             let m = MoveFacts {
                 ino: b.ino,
                 first_block: b.file_block,
+                blocks: 1,
                 now,
                 birth: b.birth,
                 interval_log2: b.interval_log2,

@@ -105,7 +105,18 @@ fn advisor(out: &mut String, advisor: &Advisor) {
     line(out, "worker", format_args!("{}{pid}, {} restarts", advisor.worker, advisor.worker_restarts));
     let (p50, p99) = (micros(advisor.latency_p50_us), micros(advisor.latency_p99_us));
     let (made, missed) = (advisor.recommendations, advisor.deadlines_missed);
-    line(out, "recommendations", format_args!("{made}, {missed} deadlines missed, p50 {p50}, p99 {p99}"));
+    let batches = advisor.batches;
+    line(
+        out,
+        "recommendations",
+        format_args!("{made} in {batches} batches, {missed} deadlines missed, p50 {p50}, p99 {p99}"),
+    );
+    line(out, "model over fallback", format_args!("{} (moved per written block)", ratio(advisor.efficiency)));
+    for placed in &advisor.placements {
+        let (user, moved) = (placed.user_blocks, placed.moved_blocks);
+        let name = format!("  placed by {}", placed.decider);
+        line(out, &name, format_args!("{user} blocks written, {moved} moved"));
+    }
 }
 
 fn stalls(out: &mut String, stalls: &[Stall]) {

@@ -179,8 +179,10 @@ impl Cache {
         }
     }
 
-    pub(super) fn evict_to(&mut self, bytes: usize) {
-        let mut chances = 2 * self.ring.len();
+    /// Evicts nodes until at most `bytes` are cached. In one round only nodes go that nobody used since the round before; in two
+    /// every clean one.
+    pub(super) fn evict_to(&mut self, bytes: usize, rounds: usize) {
+        let mut chances = rounds * self.ring.len();
         while self.bytes > bytes && chances > 0 {
             chances -= 1;
             let Some(id) = self.ring.pop_front() else { return };

@@ -138,7 +138,13 @@ impl Tree {
 
     /// Evicts clean nodes, those first that were not used lately, until at most `bytes` are cached or no node can go.
     pub fn evict_to(&mut self, bytes: usize) {
-        self.cache.evict_to(bytes);
+        self.cache.evict_to(bytes, 2);
+    }
+
+    /// The same, but keeps whatever was used since it was last asked, even if that is more than `bytes`: a plan that runs again once a
+    /// node is loaded finds the others still there, however small the cache is beside what is dirty.
+    pub fn evict_unused_to(&mut self, bytes: usize) {
+        self.cache.evict_to(bytes, 1);
     }
 
     /// Memory that cached nodes take. Copies that a checkpoint in flight still holds are not counted.

@@ -1,0 +1,117 @@
+//! The model proxy: the daemon's side of the advisor (design, section 5).
+//!
+//! Beside the cleaner, above `gleanfs_gc`; knows no volume. The model predicts how long a block will live; the write path and the cleaner look
+//! predictions up in memory and go on. They are computed ahead by *likeness*: what was said of one row holds for all rows that differ by less than
+//! matters for the choice of a class, so a few thousand answers serve a filesystem of any size, also for blocks that were never seen before.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `placement` | the choice of a class: model or fallback, in the same call |
+//! | `memo` | what the model has said, by likeness |
+//! | `questions` | what it is still to be asked |
+//! | `scores` | evidence while it only watches |
+//! | `shared` | all of these together, and the level of trust in force |
+//! | `asker`, `oracle` | the thread that asks and keeps the books of trust; whom it asks |
+//! | `service` | the advisor of a mount: library, first model, swaps |
+//!
+//! No thread on the path of a write waits for another process or for the proxy's thread (I8). In an emergency nobody is asked; answers that are
+//! in memory stay in use.
+
+mod asker;
+mod memo;
+mod oracle;
+mod placement;
+mod questions;
+mod scores;
+pub mod service;
+mod shared;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use gleanfs_gc::advisor::{TrustConfig, TrustLevel, TrustStatus};
+use gleanfs_gc::placement::Placement;
+use parking_lot::Mutex;
+
+pub use asker::Surroundings;
+pub use oracle::{Oracle, Service};
+pub use placement::{Fallback, LearnedPlacement};
+
+/// Thresholds of trust for a mount: small enough that a load of a minute gets through all levels, if the model is worth it.
+pub fn trust_config() -> TrustConfig {
+    TrustConfig { scored_min: 256, freed_min: 16, deadlines_window: 32, ..TrustConfig::default() }
+}
+
+/// The running proxy. Stopping it leaves the fallback in charge.
+pub struct Proxy {
+    shared: Arc<shared::Shared>,
+    fallback: Fallback,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Proxy {
+    /// Starts the thread that asks `oracle` and waits for each answer at most for `deadline`.
+    pub fn start(
+        oracle: Arc<dyn Oracle>,
+        level_max: TrustLevel,
+        trust: TrustConfig,
+        deadline: Duration,
+        fallback: Box<dyn Placement>,
+        around: Surroundings,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(shared::Shared::new(level_max, trust));
+        let asker = asker::Asker::new(Arc::clone(&shared), oracle, deadline, around);
+        let thread = std::thread::Builder::new().name("proxy".into()).spawn(move || asker.run())?;
+        Ok(Self { shared, fallback: Arc::new(Mutex::new(fallback)), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The placement for a volume with this many data heads.
+    pub fn placement(&self, heads: u8) -> Box<dyn Placement> {
+        Box::new(LearnedPlacement::new(Arc::clone(&self.shared), Arc::clone(&self.fallback), heads))
+    }
+
+    /// Another fallback from the next choice on.
+    pub fn set_fallback(&self, fallback: Box<dyn Placement>) {
+        let old = std::mem::replace(&mut *self.fallback.lock(), fallback);
+        self.shared.fallback_replaced();
+        drop(old);
+    }
+
+    /// The level in force.
+    pub fn level(&self) -> TrustLevel {
+        self.shared.level()
+    }
+
+    pub fn trust(&self) -> TrustStatus {
+        self.shared.trust.lock().status()
+    }
+
+    /// Predictions taken into memory.
+    pub fn recommendations(&self) -> u64 {
+        self.shared.recommendations.load(Ordering::Relaxed)
+    }
+
+    /// Questions that found no place.
+    pub fn dropped(&self) -> u64 {
+        self.shared.questions.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Ends the thread; it may be waiting for an answer, at most for the deadline.
+    pub fn stop(&self) {
+        self.shared.questions.stop();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the model proxy's thread ended in a panic");
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

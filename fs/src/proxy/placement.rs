@@ -1,0 +1,368 @@
+//! Placement by the model's predictions: looks up, never infers, never waits.
+//!
+//! What the model has not said yet, or may not say at the level of trust in force, the fallback placement decides in the same call. Which of
+//! the two is responsible for a block follows from a hash of its *stretch*: a file, or 1 MiB of a larger one, so that the two can
+//! be compared on a load of a single file too. How they share the log heads:
+//!
+//! | level | classes |
+//! |---|---|
+//! | fallback, learning | the fallback's |
+//! | collaboration | each has half of the heads, so that neither's mistakes fill the other's segments |
+//! | recommendation (or too few heads) | the model's; a class of the fallback goes where its blocks have turned out to belong |
+//!
+//! Whose data it is also says who pays: evidence for trust is blocks moved per block written, for either's stretches. That is the write
+//! amplification of each half, whatever segments the blocks are in and whoever chose the victims.
+
+use std::sync::Arc;
+
+use gleanfs_gc::advisor::{Decider, TrustLevel};
+use gleanfs_gc::features::PlacementRow;
+use gleanfs_gc::features::history::History;
+use gleanfs_gc::placement::{LIFETIME_CLASSES, MoveFacts, Placement, WriteFacts};
+use gleanfs_gc::segment::SegmentFacts;
+use parking_lot::Mutex;
+
+use super::scores::{Choices, Scores};
+use super::shared::{Evidence, Shared};
+
+/// Blocks of a stretch.
+const STRETCH_BLOCKS: u64 = 256;
+/// Heads below which the two share all.
+const HEADS_APART_MIN: u8 = 4;
+
+/// The placement that decides when the model does not; shared with whoever may replace it.
+pub type Fallback = Arc<Mutex<Box<dyn Placement>>>;
+
+/// How the heads are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    Apart,
+    Together,
+}
+
+/// See the module.
+pub struct LearnedPlacement {
+    shared: Arc<Shared>,
+    fallback: Fallback,
+    history: History,
+    scores: Scores,
+    heads: u8,
+    /// Model and fallback that `scores` speak of.
+    serial: u64,
+    fallbacks: u64,
+    evidence: Evidence,
+    /// Of the last choice.
+    classes: u8,
+    by_model: bool,
+}
+
+impl LearnedPlacement {
+    pub fn new(shared: Arc<Shared>, fallback: Fallback, heads: u8) -> Self {
+        let classes = fallback.lock().classes();
+        Self {
+            serial: shared.serial(),
+            fallbacks: shared.fallbacks(),
+            shared,
+            fallback,
+            history: History::default(),
+            scores: Scores::new(),
+            heads,
+            evidence: Evidence::default(),
+            classes,
+            by_model: false,
+        }
+    }
+
+    fn sharing(&self) -> Sharing {
+        match self.shared.level() {
+            TrustLevel::Fallback | TrustLevel::Learning => Sharing::Alone,
+            TrustLevel::Collaboration if self.heads >= HEADS_APART_MIN => Sharing::Apart,
+            TrustLevel::Collaboration | TrustLevel::Recommendation => Sharing::Together,
+        }
+    }
+
+    /// Makes the choice from what both say.
+    fn choose(&mut self, by: Decider, model: Option<u8>, fallback: u8, fallback_classes: u8, sharing: Sharing) -> u8 {
+        let model = model.filter(|_| by == Decider::Model);
+        self.by_model = model.is_some() && sharing != Sharing::Alone;
+        match sharing {
+            Sharing::Alone => {
+                self.classes = fallback_classes;
+                fallback
+            }
+            Sharing::Apart => {
+                self.classes = 2 * LIFETIME_CLASSES;
+                model.unwrap_or(LIFETIME_CLASSES + spread(fallback, fallback_classes, LIFETIME_CLASSES))
+            }
+            Sharing::Together => {
+                self.classes = LIFETIME_CLASSES;
+                model.unwrap_or_else(|| self.scores.lifetime_class_of(fallback, fallback_classes))
+            }
+        }
+    }
+
+    /// The class, as the model and as the fallback mean it, of a segment that this head filled.
+    fn class_of_head(&self, head: u8, sharing: Sharing) -> FromClass {
+        let fallback_classes = self.fallback.lock().classes();
+        match sharing {
+            Sharing::Alone => FromClass { model: head, fallback: head },
+            Sharing::Apart => {
+                let class = first_class_of(head, 2 * LIFETIME_CLASSES, self.heads);
+                if class < LIFETIME_CLASSES {
+                    // Not the fallback's: anything but its class 0, of which some policies keep statistics.
+                    FromClass { model: class, fallback: 1 }
+                } else {
+                    let fallback = spread(class - LIFETIME_CLASSES, LIFETIME_CLASSES, fallback_classes);
+                    FromClass { model: self.scores.lifetime_class_of(fallback, fallback_classes), fallback }
+                }
+            }
+            Sharing::Together => {
+                let model = first_class_of(head, LIFETIME_CLASSES, self.heads);
+                let is_first = model == self.scores.lifetime_class_of(0, fallback_classes);
+                FromClass { model, fallback: u8::from(!is_first) }
+            }
+        }
+    }
+
+    /// Both opinions are known: remembers them for a sample, hands over what there is to tell.
+    fn note(&mut self, place: Place, choices: Option<Choices>, by: Decider, blocks: u32) {
+        let Place { ino, block, now, live_blocks, is_move } = place;
+        self.scores.placed(ino, block, is_move, now, live_blocks, choices);
+        let of = self.evidence.of(by);
+        if is_move {
+            of.moved += u64::from(blocks.max(1));
+        } else {
+            of.written += u64::from(blocks.max(1));
+        }
+        let prices = self.scores.take();
+        self.evidence.prices.count += prices.count;
+        self.evidence.prices.model += prices.model;
+        self.evidence.prices.fallback += prices.fallback;
+        (self.evidence.now, self.evidence.live_blocks) = (now, live_blocks);
+        self.shared.hand_over(&mut self.evidence);
+    }
+
+    fn look(&mut self, row: &PlacementRow) -> Option<u8> {
+        let serial = self.shared.serial();
+        if serial != self.serial {
+            self.serial = serial;
+            self.scores.model_changed();
+        }
+        let fallbacks = self.shared.fallbacks();
+        if fallbacks != self.fallbacks {
+            self.fallbacks = fallbacks;
+            self.scores.fallback_changed();
+        }
+        self.shared.predicted(row)
+    }
+
+    fn assigned(&self, ino: u64, block: u64) -> Decider {
+        self.shared.level().assign(stretch(ino, block))
+    }
+}
+
+/// Class of a segment in either's terms.
+struct FromClass {
+    model: u8,
+    fallback: u8,
+}
+
+/// Where and when a block is placed.
+struct Place {
+    ino: u64,
+    block: u64,
+    now: u64,
+    live_blocks: u64,
+    is_move: bool,
+}
+
+/// What decides who is responsible for a block.
+fn stretch(ino: u64, block: u64) -> u64 {
+    ino.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ (block / STRETCH_BLOCKS)
+}
+
+/// Class `class` of `from` in a system of `to` classes.
+fn spread(class: u8, from: u8, to: u8) -> u8 {
+    let scaled = u16::from(class) * u16::from(to) / u16::from(from.max(1));
+    (scaled as u8).min(to.max(1) - 1)
+}
+
+/// The first class that `placement::merge` maps to this head.
+fn first_class_of(head: u8, classes: u8, heads: u8) -> u8 {
+    if heads >= classes {
+        return head.min(classes - 1);
+    }
+    let first = (u16::from(head) * u16::from(classes)).div_ceil(u16::from(heads.max(1)));
+    (first as u8).min(classes - 1)
+}
+
+impl Placement for LearnedPlacement {
+    /// The fallback's: it is what users choose by name.
+    fn name(&self) -> &'static str {
+        self.fallback.lock().name()
+    }
+
+    fn classes(&self) -> u8 {
+        self.classes
+    }
+
+    fn user_write(&mut self, w: &WriteFacts) -> u8 {
+        let sharing = self.sharing();
+        let row = self.history.user_row(w);
+        let model = self.look(&row);
+        let (fallback, fallback_classes) = {
+            let mut placement = self.fallback.lock();
+            (placement.user_write(w), placement.classes())
+        };
+        let by = self.assigned(w.ino, w.first_block);
+        let class = self.choose(by, model, fallback, fallback_classes, sharing);
+        let choices = model.map(|model| Choices { model, fallback });
+        self.note(w.into(), choices, by, w.blocks);
+        class
+    }
+
+    fn cleaning_write(&mut self, m: &MoveFacts) -> u8 {
+        let sharing = self.sharing();
+        let from = self.class_of_head(m.from_class, sharing);
+        let row = self.history.cleaning_row(&MoveFacts { from_class: from.model, ..*m });
+        let model = self.look(&row);
+        let (fallback, fallback_classes) = {
+            let mut placement = self.fallback.lock();
+            (placement.cleaning_write(&MoveFacts { from_class: from.fallback, ..*m }), placement.classes())
+        };
+        let by = self.assigned(m.ino, m.first_block);
+        let class = self.choose(by, model, fallback, fallback_classes, sharing);
+        let choices = model.map(|model| Choices { model, fallback });
+        self.note(m.into(), choices, by, m.blocks);
+        class
+    }
+
+    fn segment_cleaned(&mut self, s: &SegmentFacts, now: u64) {
+        let class = self.class_of_head(s.class, self.sharing()).fallback;
+        self.fallback.lock().segment_cleaned(&SegmentFacts { class, ..*s }, now);
+    }
+
+    fn emergency_move(&mut self, m: &MoveFacts) {
+        let by = self.assigned(m.ino, m.first_block);
+        self.by_model = false;
+        self.note(m.into(), None, by, m.blocks);
+    }
+
+    fn by_model(&self) -> bool {
+        self.by_model
+    }
+}
+
+impl From<&WriteFacts> for Place {
+    fn from(w: &WriteFacts) -> Self {
+        Self { ino: w.ino, block: w.first_block, now: w.now, live_blocks: w.live_blocks, is_move: false }
+    }
+}
+
+impl From<&MoveFacts> for Place {
+    fn from(m: &MoveFacts) -> Self {
+        Self { ino: m.ino, block: m.first_block, now: m.now, live_blocks: m.live_blocks, is_move: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gleanfs_gc::advisor::TrustConfig;
+    use gleanfs_gc::features::LikenessMask;
+    use gleanfs_gc::placement::{SepBit, merge};
+
+    use super::*;
+
+    fn placement(heads: u8) -> (Arc<Shared>, LearnedPlacement) {
+        let shared = Arc::new(Shared::new(TrustLevel::Recommendation, TrustConfig::default()));
+        let fallback: Fallback = Arc::new(Mutex::new(Box::new(SepBit::default())));
+        let placement = LearnedPlacement::new(Arc::clone(&shared), fallback, heads);
+        (shared, placement)
+    }
+
+    fn write(now: u64) -> WriteFacts {
+        WriteFacts { ino: 1, first_block: 77, blocks: 1, now, live_blocks: 1 << 16, ..Default::default() }
+    }
+
+    /// Answers every question that waits with this class.
+    fn answer(shared: &Shared, class: u8) -> usize {
+        let mut taken = super::super::questions::Questions::spare();
+        shared.questions.take(&mut taken, std::time::Duration::ZERO);
+        for q in &taken {
+            shared.memo.answer(q.like, class, shared.serial(), shared.now_secs());
+        }
+        taken.len()
+    }
+
+    #[test]
+    fn heads_and_classes_are_inverse() {
+        for (classes, heads) in [(6, 6), (6, 3), (12, 6), (12, 5), (12, 4), (6, 1)] {
+            for head in 0..heads {
+                assert_eq!(merge(first_class_of(head, classes, heads), classes, heads), head, "{classes} {heads}");
+            }
+        }
+        assert_eq!((0..6).map(|c| spread(c, 6, 2)).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1]);
+    }
+
+    #[test]
+    fn without_an_answer_or_without_trust_the_fallback_decides() {
+        let (shared, mut p) = placement(6);
+        assert_eq!((p.user_write(&write(10)), p.classes(), p.by_model()), (1, 6, false));
+        assert!(
+            shared
+                .questions
+                .push(super::super::questions::Question { like: gleanfs_gc::features::Likeness(9), row: [0.0; 15] })
+        );
+        assert_eq!(answer(&shared, 0), 1, "no model: nothing was asked");
+        shared.set_model(1, LikenessMask::ALL);
+        shared.set_asking(true);
+        shared.set_level(TrustLevel::Recommendation);
+        // Rows settle: the first says that the file is new.
+        for now in 20..24 {
+            p.user_write(&write(now));
+            answer(&shared, 4);
+        }
+        let stretches = || (0..64u64).map(|n| n * STRETCH_BLOCKS);
+        let by_model = stretches().filter(|block| {
+            let w = WriteFacts { first_block: *block, ..write(30) };
+            p.user_write(&w);
+            answer(&shared, 4);
+            let class = p.user_write(&w);
+            assert!(!p.by_model() || class == 4);
+            p.by_model()
+        });
+        assert!((50..64).contains(&by_model.count()), "one stretch in sixteen stays the fallback's");
+        shared.set_level(TrustLevel::Learning);
+        p.user_write(&write(40));
+        assert!(!p.by_model() && p.classes() == 6);
+    }
+
+    #[test]
+    fn apart_each_has_heads_of_its_own() {
+        let (shared, mut p) = placement(6);
+        shared.set_model(1, LikenessMask::ALL);
+        shared.set_asking(true);
+        shared.set_level(TrustLevel::Collaboration);
+        let (mut model, mut fallback) = (0, 0);
+        for n in 0..64 {
+            let m = MoveFacts {
+                ino: 3,
+                first_block: n * STRETCH_BLOCKS,
+                now: 1000,
+                live_blocks: 4096,
+                ..Default::default()
+            };
+            p.cleaning_write(&m);
+            answer(&shared, 5);
+            let class = p.cleaning_write(&m);
+            let head = merge(class, p.classes(), 6);
+            assert_eq!(head < 3, p.by_model());
+            *(if p.by_model() { &mut model } else { &mut fallback }) += 1;
+        }
+        assert!(model > 16 && fallback > 16, "{model} {fallback}");
+        let evidence = shared.take_evidence();
+        assert_eq!(evidence.model.moved + evidence.fallback.moved, 128);
+        assert_eq!((evidence.model.written, evidence.now), (0, 1000));
+    }
+}

@@ -1,0 +1,204 @@
+//! How well a choice of class foretold what happened: evidence for trust, gathered while the model only watches.
+//!
+//! A class is a promise that its blocks die at about the same time. So the price of a choice is how far the block's lifetime was from what
+//! its class lives on average: squared, in log2, the average taken from earlier outcomes only. Model and fallback are both priced on
+//! the same sampled blocks, whoever decided them; that one has more classes than the other is its own merit. A sampled block's lifetime
+//! is known when it is written again; one that lives longer than there are live blocks counts as living twice as long as it has.
+
+use gleanfs_gc::placement::LIFETIME_CLASSES;
+
+/// Sampled blocks that are remembered: 256 KiB.
+const SAMPLES: usize = 8192;
+/// One block in so many is sampled.
+const SAMPLED_SHARE: u64 = 8;
+/// Weight of an outcome in its class's average, once there were so many.
+const MEMORY: f64 = 256.0;
+/// A class has a reputation after so many outcomes; before, a choice of it is not priced.
+const KNOWN_AFTER: f64 = 16.0;
+
+/// Classes of a decider, at most.
+const CLASSES: usize = 8;
+
+#[derive(Clone, Copy, Default)]
+struct Sample {
+    /// Hash of the block; 0 if the slot is unused.
+    block: u64,
+    written: u64,
+    model: u8,
+    fallback: u8,
+}
+
+/// The average lifetime of a class's blocks, log2 of the share of the live blocks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reputation {
+    mean: f64,
+    outcomes: f64,
+}
+
+impl Reputation {
+    /// The price of a choice of this class; then learns from the outcome.
+    fn price(&mut self, outcome: f64) -> Option<f64> {
+        let price = (self.outcomes >= KNOWN_AFTER).then(|| (outcome - self.mean).powi(2));
+        self.outcomes = (self.outcomes + 1.0).min(MEMORY);
+        self.mean += (outcome - self.mean) / self.outcomes;
+        price
+    }
+}
+
+/// What two deciders' choices for the same blocks cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Prices {
+    pub count: u64,
+    pub model: f64,
+    pub fallback: f64,
+}
+
+/// The samples.
+pub struct Scores {
+    samples: Box<[Sample]>,
+    model: [Reputation; CLASSES],
+    fallback: [Reputation; CLASSES],
+    prices: Prices,
+}
+
+/// A choice that both have made.
+#[derive(Clone, Copy, Debug)]
+pub struct Choices {
+    pub model: u8,
+    pub fallback: u8,
+}
+
+impl Scores {
+    pub fn new() -> Self {
+        Self {
+            samples: vec![Sample::default(); SAMPLES].into(),
+            model: [Reputation::default(); CLASSES],
+            fallback: [Reputation::default(); CLASSES],
+            prices: Prices::default(),
+        }
+    }
+
+    /// A user writes the block, or the cleaner moves it; `choices` if both have a say on where it goes now.
+    pub fn placed(
+        &mut self,
+        ino: u64,
+        block: u64,
+        is_move: bool,
+        now: u64,
+        live_blocks: u64,
+        choices: Option<Choices>,
+    ) {
+        let hash = hash_of(ino, block);
+        if !hash.is_multiple_of(SAMPLED_SHARE) {
+            return;
+        }
+        let slot = (hash >> 32) as usize % SAMPLES;
+        let old = self.samples[slot];
+        let lived = now.saturating_sub(old.written).max(1);
+        if old.block == hash && !is_move {
+            self.outcome(old, lived, live_blocks);
+        } else if old.block != 0 && old.block != hash {
+            if lived < live_blocks {
+                return;
+            }
+            self.outcome(old, lived * 2, live_blocks);
+        }
+        self.samples[slot] = match choices {
+            Some(Choices { model, fallback }) => Sample { block: hash, written: now, model, fallback },
+            None => Sample::default(),
+        };
+    }
+
+    fn outcome(&mut self, sample: Sample, lived: u64, live_blocks: u64) {
+        let outcome = (lived as f64 / live_blocks.max(1) as f64).log2();
+        let model = self.model[usize::from(sample.model) % CLASSES].price(outcome);
+        let fallback = self.fallback[usize::from(sample.fallback) % CLASSES].price(outcome);
+        if let (Some(model), Some(fallback)) = (model, fallback) {
+            self.prices.count += 1;
+            self.prices.model += model;
+            self.prices.fallback += fallback;
+        }
+    }
+
+    /// What was priced since the last call.
+    pub fn take(&mut self) -> Prices {
+        std::mem::take(&mut self.prices)
+    }
+
+    /// Another model: what the old one's classes meant is forgotten.
+    pub fn model_changed(&mut self) {
+        self.model = [Reputation::default(); CLASSES];
+        self.samples.fill(Sample::default());
+        self.prices = Prices::default();
+    }
+
+    /// Another fallback.
+    pub fn fallback_changed(&mut self) {
+        self.fallback = [Reputation::default(); CLASSES];
+        self.samples.fill(Sample::default());
+        self.prices = Prices::default();
+    }
+
+    /// The class of lifetime that the blocks of a fallback's class turned out to have; by its rank until that is known.
+    pub fn lifetime_class_of(&self, fallback: u8, fallback_classes: u8) -> u8 {
+        let known = self.fallback[usize::from(fallback) % CLASSES];
+        if known.outcomes >= KNOWN_AFTER {
+            gleanfs_gc::placement::lifetime_class(known.mean as f32)
+        } else {
+            let rank = u16::from(fallback) * u16::from(LIFETIME_CLASSES) / u16::from(fallback_classes.max(1));
+            (rank as u8).min(LIFETIME_CLASSES - 1)
+        }
+    }
+}
+
+fn hash_of(ino: u64, block: u64) -> u64 {
+    let mixed = (ino.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ block).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    // Not 0, which marks an unused slot; the low bits choose the samples.
+    (mixed ^ (mixed >> 29)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIVE: u64 = 4096;
+
+    /// Blocks below 64 are written again after 64 writes, the others after 4096.
+    fn run(choose: impl Fn(u64) -> Choices) -> (Scores, Prices) {
+        let mut scores = Scores::new();
+        let mut now = 0;
+        let mut cold = 64;
+        for round in 0..20_000u64 {
+            now += 1;
+            let block = if round % 2 == 0 {
+                (round / 2) % 64
+            } else {
+                cold = 64 + (cold - 63) % 2048;
+                cold
+            };
+            scores.placed(1, block, false, now, LIVE, Some(choose(block)));
+        }
+        let prices = scores.take();
+        (scores, prices)
+    }
+
+    #[test]
+    fn whoever_knows_the_lifetimes_is_cheaper() {
+        let knows = |block: u64| Choices { model: if block < 64 { 0 } else { 5 }, fallback: (block % 2) as u8 };
+        let (mut scores, prices) = run(knows);
+        assert!(prices.count > 100 && prices.model < 0.2 * prices.fallback, "{prices:?}");
+        assert_eq!(scores.take(), Prices::default());
+        let same = |block: u64| Choices { model: (block % 2) as u8, fallback: (block % 2) as u8 };
+        let (_, prices) = run(same);
+        assert_eq!(prices.model, prices.fallback);
+    }
+
+    #[test]
+    fn classes_of_the_fallback_are_known_by_what_became_of_them() {
+        let (scores, _) = run(|block| Choices { model: 0, fallback: if block < 64 { 1 } else { 0 } });
+        // 128 of 4096 writes: log2 is -5; 4096: 0.
+        assert!(scores.lifetime_class_of(1, 2) <= 2 && scores.lifetime_class_of(0, 2) >= 4);
+        assert_eq!(scores.lifetime_class_of(3, 6), 3, "unknown: by rank");
+        assert_eq!(scores.lifetime_class_of(9, 2), 5);
+    }
+}

@@ -1,0 +1,171 @@
+//! What the write path and the proxy's thread share: answers, questions, evidence, and the level of trust in force.
+//!
+//! Everything here is read and written without waiting for the other side: atomics, and short locks that hold nothing but a copy.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+use gleanfs_gc::advisor::{Decider, Trust, TrustConfig, TrustLevel};
+use gleanfs_gc::features::{Likeness, LikenessMask, PlacementRow};
+use parking_lot::Mutex;
+
+use super::memo::{Known, Memo};
+use super::questions::{Question, Questions};
+use super::scores::Prices;
+
+/// Blocks written and moved, by whose data it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Blocks {
+    pub written: u64,
+    pub moved: u64,
+}
+
+/// What was seen since the thread looked last.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Evidence {
+    pub model: Blocks,
+    pub fallback: Blocks,
+    pub prices: Prices,
+    /// Write clock and live blocks at the end of it.
+    pub now: u64,
+    pub live_blocks: u64,
+}
+
+impl Evidence {
+    pub fn of(&mut self, decider: Decider) -> &mut Blocks {
+        match decider {
+            Decider::Model => &mut self.model,
+            Decider::Fallback => &mut self.fallback,
+        }
+    }
+
+    /// Adds what came later.
+    fn add(&mut self, later: &Self) {
+        for (sum, more) in [(&mut self.model, &later.model), (&mut self.fallback, &later.fallback)] {
+            sum.written += more.written;
+            sum.moved += more.moved;
+        }
+        self.prices.count += later.prices.count;
+        self.prices.model += later.prices.model;
+        self.prices.fallback += later.prices.fallback;
+        (self.now, self.live_blocks) = (later.now, later.live_blocks);
+    }
+}
+
+/// See the module.
+pub struct Shared {
+    pub memo: Memo,
+    pub questions: Questions,
+    pub trust: Mutex<Trust>,
+    /// Predictions that were taken into the table.
+    pub recommendations: AtomicU64,
+    /// Most that the mount's options allow.
+    pub level_max: TrustLevel,
+    level: AtomicU8,
+    /// The model in service; 0: none was yet.
+    serial: AtomicU64,
+    /// Counts the fallbacks.
+    fallbacks: AtomicU64,
+    mask: AtomicU32,
+    /// Whether questions have a chance to be answered.
+    asking: AtomicBool,
+    since: Instant,
+    evidence: Mutex<Evidence>,
+}
+
+impl Shared {
+    pub fn new(level_max: TrustLevel, trust: TrustConfig) -> Self {
+        Self {
+            memo: Memo::new(),
+            questions: Questions::new(),
+            trust: Mutex::new(Trust::new(trust)),
+            recommendations: AtomicU64::new(0),
+            level_max,
+            level: AtomicU8::new(TrustLevel::Fallback as u8),
+            serial: AtomicU64::new(0),
+            fallbacks: AtomicU64::new(0),
+            mask: AtomicU32::new(LikenessMask::ALL.bits()),
+            asking: AtomicBool::new(false),
+            since: Instant::now(),
+            evidence: Mutex::default(),
+        }
+    }
+
+    /// The level in force.
+    pub fn level(&self) -> TrustLevel {
+        const LEVELS: [TrustLevel; 4] =
+            [TrustLevel::Fallback, TrustLevel::Learning, TrustLevel::Collaboration, TrustLevel::Recommendation];
+        LEVELS[usize::from(self.level.load(Ordering::Relaxed)) % LEVELS.len()]
+    }
+
+    pub fn set_level(&self, level: TrustLevel) {
+        self.level.store(level as u8, Ordering::Relaxed);
+    }
+
+    pub fn serial(&self) -> u64 {
+        self.serial.load(Ordering::Relaxed)
+    }
+
+    /// Another model answers from now on; what the old one has said does not count any more.
+    pub fn set_model(&self, serial: u64, reads: LikenessMask) {
+        self.mask.store(reads.bits(), Ordering::Relaxed);
+        self.serial.store(serial, Ordering::Relaxed);
+    }
+
+    /// How often the fallback was replaced.
+    pub fn fallbacks(&self) -> u64 {
+        self.fallbacks.load(Ordering::Relaxed)
+    }
+
+    pub fn fallback_replaced(&self) {
+        self.fallbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn set_asking(&self, asking: bool) {
+        self.asking.store(asking, Ordering::Relaxed);
+    }
+
+    pub fn now_secs(&self) -> u64 {
+        self.since.elapsed().as_secs()
+    }
+
+    /// What the model said of rows like this one, if that is at hand and current; sees to it that it will be. Never waits, never allocates.
+    pub fn predicted(&self, row: &PlacementRow) -> Option<u8> {
+        let serial = self.serial();
+        if serial == 0 {
+            return None;
+        }
+        let like = LikenessMask::from_bits(self.mask.load(Ordering::Relaxed)).of(row);
+        let now = self.now_secs();
+        match self.memo.look(like, serial, now) {
+            Known::Class(class) => Some(class),
+            Known::Aging(class) => {
+                self.ask(like, row, serial, now);
+                Some(class)
+            }
+            Known::Asked => None,
+            Known::Nothing => {
+                self.ask(like, row, serial, now);
+                None
+            }
+        }
+    }
+
+    fn ask(&self, like: Likeness, row: &PlacementRow, serial: u64, now_secs: u64) {
+        if self.asking.load(Ordering::Relaxed) && self.questions.push(Question { like, row: *row }) {
+            self.memo.ask(like, serial, now_secs);
+        }
+    }
+
+    /// Hands evidence over and clears it; if the thread just holds the lock, the caller keeps it for the next time.
+    pub fn hand_over(&self, evidence: &mut Evidence) {
+        if let Some(mut sum) = self.evidence.try_lock() {
+            sum.add(evidence);
+            *evidence = Evidence::default();
+        }
+    }
+
+    pub fn take_evidence(&self) -> Evidence {
+        std::mem::take(&mut *self.evidence.lock())
+    }
+}
