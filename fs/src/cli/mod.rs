@@ -9,6 +9,7 @@ pub mod bench;
 pub mod completions;
 pub mod ctl;
 pub mod daemon;
+pub mod demo;
 pub mod dump;
 pub mod failure;
 pub mod fsck;
@@ -38,6 +39,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  gleanfs demo                              see all of it at work
   gleanfs mkfs --size 16G disk.img          make an image file
   gleanfs mount disk.img /mnt               mount it; returns once it is mounted
   gleanfs ctl /mnt status                   see what the cleaner does
@@ -60,6 +62,7 @@ enum Command {
     Ctl(ctl::Args),
     Model(model::Args),
     Bench(bench::Args),
+    Demo(demo::Args),
     Completions(completions::Args),
 }
 
@@ -94,6 +97,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Ctl(arguments) => ctl::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Model(arguments) => model::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Completions(arguments) => completions::run(&arguments).map(|()| ExitCode::SUCCESS),
     }
 }
