@@ -13,8 +13,7 @@ use super::tree::{Copied, Manifest};
 use super::watch::{End, Timeline, steps, watch};
 use crate::cli::failure::{Failure, Result};
 use crate::cli::size::Size;
-use crate::control::Status;
-use crate::control::status::DeciderWork;
+use crate::control::status::{DeciderWork, Placements};
 
 /// What one side came to.
 #[derive(Clone, Debug)]
@@ -29,7 +28,8 @@ pub struct Measured {
     /// Cleaning during the load, by who decided it.
     pub work: Vec<DeciderWork>,
     pub swapped: Option<Swapped>,
-    pub status: Status,
+    /// Blocks given to log heads during the load, by who chose the head.
+    pub placed: Vec<Placements>,
 }
 
 /// Runs `side` from nothing. With a `baseline` it gets the very writes that the baseline got. The image stays mounted.
@@ -99,7 +99,7 @@ fn overwrite(side: &Side, image: &Image, large: &mut LargeFile, until: &Until, f
         timeline,
         work: difference(&before.cleaner.deciders, &status.cleaner.deciders),
         swapped,
-        status,
+        placed: placed_between(&before.advisor.placements, &status.advisor.placements),
     })
 }
 
@@ -134,6 +134,18 @@ fn difference(before: &[DeciderWork], after: &[DeciderWork]) -> Vec<DeciderWork>
         }
     };
     after.iter().map(work).collect()
+}
+
+fn placed_between(before: &[Placements], after: &[Placements]) -> Vec<Placements> {
+    let blocks = |now: &Placements| {
+        let then = before.iter().find(|then| then.decider == now.decider).cloned().unwrap_or_default();
+        Placements {
+            decider: now.decider.clone(),
+            user_blocks: now.user_blocks - then.user_blocks,
+            moved_blocks: now.moved_blocks - then.moved_blocks,
+        }
+    };
+    after.iter().map(blocks).collect()
 }
 
 /// Unmounts, checks, mounts again and compares everything with what was written.

@@ -13,8 +13,7 @@ use super::image::Image;
 use super::progress::Bar;
 use super::watch::End;
 use crate::cli::failure::{About, Failure, Result};
-
-const SHIPPED: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/first.onnx"));
+use crate::proxy::service::SHIPPED;
 
 /// Shares of the load at which the models are changed. The second half is left to the shipped one.
 const SWAP_AT: f64 = 0.25;

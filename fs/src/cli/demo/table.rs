@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::count;
 use super::measure::Measured;
+use crate::control::status::Placements;
 use crate::types::BLOCK_SIZE;
 
 /// Share of the load from which on things are taken to be steady.
@@ -26,6 +27,7 @@ pub fn compare(model: &Measured, greedy: &Measured) -> String {
         row("segments cleaned", |m| count(m.work.iter().map(|work| work.segments).sum()), model, greedy),
         row("  decided by", deciders, model, greedy),
         row("blocks moved", |m| count(moved(m)), model, greedy),
+        row("log heads chosen by", placers, model, greedy),
         row("throughput", throughput, model, greedy),
         row("longest stall", |m| time(m.written.latencies_us.last().copied()), model, greedy),
         row("99.9 % of writes within", |m| time(quantile(&m.written.latencies_us, 0.999)), model, greedy),
@@ -65,6 +67,23 @@ fn deciders(measured: &Measured) -> String {
     if parts.is_empty() { "-".into() } else { parts.join(", ") }
 }
 
+/// Who chose log heads, in percent of all blocks that were written and moved.
+fn placers(measured: &Measured) -> String {
+    let blocks = |placed: &Placements| placed.user_blocks + placed.moved_blocks;
+    let all: u64 = measured.placed.iter().map(blocks).sum();
+    let parts = measured.placed.iter().filter(|placed| blocks(placed) > 0);
+    let parts: Vec<String> = parts.map(|p| format!("{} {} %", p.decider, (100 * blocks(p) + all / 2) / all)).collect();
+    if parts.is_empty() { "-".into() } else { parts.join(", ") }
+}
+
+/// The model's share of all decisions on placement, in percent.
+fn model_percent(measured: &Measured) -> u64 {
+    let blocks = |placed: &Placements| placed.user_blocks + placed.moved_blocks;
+    let all: u64 = measured.placed.iter().map(blocks).sum();
+    let by_model: u64 = measured.placed.iter().filter(|placed| placed.decider == "model").map(blocks).sum();
+    100 * by_model / all.max(1)
+}
+
 fn throughput(measured: &Measured) -> String {
     let bytes = measured.written.total() as f64 * BLOCK_SIZE as f64;
     format!("{:.1} MiB/s", bytes / measured.written.elapsed.as_secs_f64().max(1e-9) / (1 << 20) as f64)
@@ -102,12 +121,9 @@ pub fn verdict(model: &Measured, greedy: &Measured, took: Duration) -> String {
 }
 
 fn decided(model: &Measured) -> String {
-    let of = |decider: &str| model.work.iter().filter(|work| work.decider == decider).map(|work| work.segments).sum();
-    let by_model: u64 = of("model");
-    let all: u64 = model.work.iter().map(|work| work.segments).sum();
-    match by_model {
+    match model_percent(model) {
         0 => format!("Over the second half, {} deciding without a model", model.policy),
-        _ => format!("Over the second half, the model having chosen {} % of what was cleaned", 100 * by_model / all),
+        percent => format!("Over the second half, the model having placed {percent} % of all blocks"),
     }
 }
 
@@ -132,6 +148,7 @@ mod tests {
             moved_blocks: 10 * segments,
             ..DeciderWork::default()
         };
+        let placed = |decider: &str, user_blocks| Placements { decider: decider.into(), user_blocks, moved_blocks: 0 };
         Measured {
             name,
             policy: "cost-age/sepbit".into(),
@@ -141,7 +158,7 @@ mod tests {
             timeline,
             work: vec![work("model", by_model), work("fallback", 4), work("emergency", 0)],
             swapped: None,
-            status,
+            placed: vec![placed("model", 3 * by_model), placed("fallback", 12)],
         }
     }
 
@@ -161,7 +178,7 @@ mod tests {
     #[test]
     fn the_verdict_says_who_decided_and_what_it_gained() {
         let text = verdict(&measured("gleanfs", 150, 12), &measured("greedy", 300, 0), Duration::from_secs(90));
-        assert!(text.contains("75 % of what was cleaned, gleanfs wrote 50 % less"), "{text}");
+        assert!(text.contains("placed 75 % of all blocks, gleanfs wrote 50 % less"), "{text}");
         assert!(text.contains("1,234 blocks after 100 overwrites; fsck clean. 90 s"), "{text}");
         let text = verdict(&measured("gleanfs", 330, 0), &measured("greedy", 300, 0), Duration::ZERO);
         assert!(text.contains("without a model, gleanfs wrote 10 % more"), "{text}");

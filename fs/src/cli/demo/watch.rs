@@ -121,11 +121,8 @@ fn numbers(status: &Status, first: Sample, writes: u64, time: Duration) -> Strin
     let amplification = if writes > 0 { device / user } else { 0.0 };
     let rate = user / time.as_secs_f64() / (1 << 20) as f64;
     let (free, advisor) = (status.segments.free, &status.advisor);
-    let cleaned: u64 = status.cleaner.deciders.iter().map(|work| work.segments).sum();
-    let by_model = status.cleaner.deciders.iter().find(|work| work.decider == "model").map_or(0, |work| work.segments);
-    let share = 100 * by_model / cleaned.max(1);
     format!(
-        "{rate:.0} MiB/s  WA {amplification:.2}  free segments {free}  trust {}, {}  model {share} % of {cleaned} cleaned",
+        "{rate:.0} MiB/s  WA {amplification:.2}  {free} segments free  trust {}, pressure {}",
         advisor.trust, advisor.pressure
     )
 }
