@@ -14,6 +14,10 @@ const DAY_SECS: i64 = 24 * 60 * 60;
 impl Node {
     pub(super) fn change(&mut self, now: Time, who: &Caller, change: &AttrChange) -> Result<()> {
         self.check_change(who, change)?;
+        // As `notify_change`: only once the flags have nothing against it.
+        if change.mode.is_some() && matches!(self.body, Body::Symlink(_)) {
+            return Err(Error::NotSupported);
+        }
         if *change == AttrChange::default() {
             return Ok(());
         }
@@ -53,9 +57,6 @@ impl Node {
             if (flags ^ self.flags) & (IMMUTABLE | APPEND_ONLY) != 0 && who.uid != 0 {
                 return Err(Error::NotPermitted);
             }
-        }
-        if change.mode.is_some() && matches!(self.body, Body::Symlink(_)) {
-            return Err(Error::NotSupported);
         }
         // A ctime comes from the kernel alone, with the times of data that it took before the flags were set.
         if change.ctime.is_some() && change.size.is_none() {
