@@ -199,6 +199,6 @@ mod tests {
         // 128 of 4096 writes: log2 is -5; 4096: 0.
         assert!(scores.lifetime_class_of(1, 2) <= 2 && scores.lifetime_class_of(0, 2) >= 4);
         assert_eq!(scores.lifetime_class_of(3, 6), 3, "unknown: by rank");
-        assert_eq!(scores.lifetime_class_of(9, 2), 5);
+        assert_eq!(scores.lifetime_class_of(7, 2), 5);
     }
 }
