@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::program;
 use crate::volume::{Peer, Setup, Volume};
 
-const VERSION: &str = "0.2.2";
+pub const VERSION: &str = "0.2.2";
 const EXCEPTIONS: &str = include_str!("../pjdfstest-exceptions.txt");
 
 /// What to run.

@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 
 /// How long a passing holder of a block device's lock is waited for: udev takes a shared one whenever a writer has closed the node.
 const PROBE_WAIT: Duration = Duration::from_secs(2);
+/// A process that another thread of the holder has just forked shares the lock until it execs.
+const FORK_WAIT: Duration = Duration::from_millis(300);
 const PROBE_STEP: Duration = Duration::from_millis(20);
 
 /// The right to use an image; given up when this and the device are dropped.
@@ -35,7 +37,7 @@ impl ImageLock {
         };
         let refused = |e: io::Error| Error::Refused(format!("{}: cannot be locked: {e}", path.display()));
         let block_device = file.metadata().map_err(refused)?.file_type().is_block_device();
-        let patience = if block_device { PROBE_WAIT } else { Duration::ZERO };
+        let patience = if block_device { PROBE_WAIT } else { FORK_WAIT };
         match lock_within(file, operation, patience) {
             Ok(()) => Ok(Self { _file: file.try_clone().map_err(refused)? }),
             Err(Errno::WOULDBLOCK) => Err(Error::Refused(in_use(path))),

@@ -1,0 +1,90 @@
+//! The campaigns at the size of a test: a real mount, real programs, kills. The programs of this crate run them at full size.
+
+use std::process::Command;
+
+use clap::{Args, Parser};
+use xtests::{fsx, killloop, pjdfstest, program, programs, skip, steady, unmountable};
+
+#[derive(Parser)]
+struct Line<T: Args> {
+    #[command(flatten)]
+    options: T,
+}
+
+fn options<T: Args>(words: &str) -> T {
+    Line::parse_from(std::iter::once("test").chain(words.split_whitespace())).options
+}
+
+/// True, with the reason said, where nothing can be mounted.
+fn cannot_mount() -> bool {
+    unmountable().is_some_and(|why| {
+        skip(why);
+        true
+    })
+}
+
+/// True, with the reason said, where a suite cannot be installed.
+fn lacks_suite(name: &str, version: &str) -> bool {
+    program::suite(name, version).is_err_and(|why| {
+        skip(format_args!("{why:#}"));
+        true
+    })
+}
+
+/// This crate's program, in the role of a campaign's second process.
+fn second_process(program: &str, role: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg(role);
+    command
+}
+
+fn kill(words: &str) {
+    if !cannot_mount() {
+        killloop::run(&options(words), || Ok(second_process(env!("CARGO_BIN_EXE_killloop"), "--writer")))
+            .unwrap_or_else(|why| panic!("{why:#}"));
+    }
+}
+
+#[test]
+fn a_killed_daemon_loses_nothing_that_was_synced() {
+    kill("--rounds 4 --size-mib 256");
+}
+
+#[test]
+fn a_killed_daemon_loses_nothing_on_zones() {
+    kill("--rounds 3 --size-mib 512 --backing zoned");
+}
+
+/// Stalls are judged by the program, on a quiet machine.
+fn overwrite(words: &str) {
+    if !cannot_mount() {
+        steady::run(&options(words), || Ok(second_process(env!("CARGO_BIN_EXE_steady"), "--probe")))
+            .unwrap_or_else(|why| panic!("{why:#}"));
+    }
+}
+
+#[test]
+fn a_nearly_full_filesystem_is_overwritten_without_an_error() {
+    overwrite("--size-mib 192 --times 0.5");
+}
+
+#[test]
+fn pjdfstest_passes() {
+    if !cannot_mount() && !lacks_suite("pjdfstest", pjdfstest::VERSION) {
+        pjdfstest::run(&options("")).unwrap_or_else(|why| panic!("{why:#}"));
+    }
+}
+
+#[test]
+fn fsx_agrees_while_the_cleaner_works() {
+    if !cannot_mount() && !lacks_suite("fsx", fsx::VERSION) {
+        fsx::run(&options("--ops 3000 --seeds 1 --size-mib 128")).unwrap_or_else(|why| panic!("{why:#}"));
+    }
+}
+
+#[test]
+fn real_programs_find_their_files() {
+    if !cannot_mount() {
+        programs::run(&options("--only git,sqlite")).unwrap_or_else(|why| panic!("{why:#}"));
+    }
+}
