@@ -42,7 +42,8 @@ impl Default for MountOptions {
             dirsync: false,
             allow_other: rustix::process::geteuid().is_root(),
             writeback: true,
-            threads: 4,
+            // Throttled writes sleep on their threads; the others answer reads meanwhile.
+            threads: 8,
             background_max: 64,
             read_ahead_bytes: 1 << 20,
         }
