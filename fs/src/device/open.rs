@@ -90,7 +90,7 @@ pub fn probe(path: &Path, mode: OpenMode) -> Result<Probe> {
     let probe = Probe { backing, name: path.display().to_string(), lock };
     if probe.geometry().total_blocks == 0 {
         return Err(Error::Refused(format!(
-            "{} is empty: it does not hold one block of {BLOCK_SIZE} bytes",
+            "{} is too small: it does not hold one block of {BLOCK_SIZE} bytes",
             probe.name
         )));
     }
@@ -273,7 +273,7 @@ mod tests {
         assert!(refusal(Path::new("/dev/null")).contains("neither a file"));
         let small = dir.path().join("small");
         file::create(&small, 100).unwrap();
-        assert!(refusal(&small).contains("is empty"));
+        assert!(refusal(&small).contains("is too small"));
         let short = dir.path().join("short");
         file::create(&short, 3 * 4096).unwrap();
         assert!(refusal(&short).contains("too small"));

@@ -179,7 +179,12 @@ impl SegmentTable {
         let entry = self.entry(seg);
         entry.live += blocks;
         let live = entry.live;
-        debug_assert!(live <= self.capacity, "I3: more live blocks than {seg} can hold");
+        let state = entry.state;
+        assert!(live <= self.capacity, "I3: more live blocks than segment {seg} can hold");
+        assert!(
+            matches!(state, SegmentState::Open | SegmentState::Sealed),
+            "I2: blocks come to life in segment {seg}, which is {state:?}"
+        );
         self.index.set_live(seg.0, live, 0);
         self.touch(seg);
     }
@@ -229,7 +234,12 @@ impl SegmentTable {
     /// The checkpoint that waited for is durable and the device gave the segment back: it is free (I2).
     /// `listed`: the allocation list of that checkpoint names it.
     pub fn release(&mut self, seg: SegNo, listed: bool) {
-        debug_assert_eq!(self.get(seg).state, SegmentState::Prefree);
+        // I2: giving back what is live would lose data, so this is checked in every build.
+        assert_eq!(
+            (self.get(seg).state, self.get(seg).live),
+            (SegmentState::Prefree, 0),
+            "segment {seg} is given back"
+        );
         self.set_state(seg, SegmentState::Free);
         if listed {
             self.free.remove(&seg);

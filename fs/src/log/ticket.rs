@@ -39,9 +39,10 @@ impl Ticket<'_> {
         unsafe { self.chunk.payload_mut(self.index, self.blocks) }
     }
 
-    /// Puts the encoded record into the chunk: from here on it will be written. The caller holds the volume's state lock, so that
-    /// LSNs are committed in their order.
-    pub fn commit(mut self, lsn: Lsn, record: &[u8]) {
+    /// Puts the encoded record into the chunk, which is written once the ticket is dropped. The caller holds the volume's state lock, so that
+    /// LSNs are committed in their order, and drops the ticket only after the record has been applied: until then the segment must not
+    /// be sealed, since it would look empty (I2, I3).
+    pub fn commit(&mut self, lsn: Lsn, record: &[u8]) {
         assert!(record.len() <= self.summary_bytes, "a record outgrew its reservation");
         self.filled = true;
         let mut inner = self.log.inner.lock();

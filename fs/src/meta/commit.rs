@@ -177,6 +177,8 @@ impl Volume {
         }
         self.log.lock().tick(ticks);
         state.apply(&edits, &self.log);
+        // I2: only now may the chunk be written and its segment sealed; its live blocks are counted.
+        *ticket = None;
         if ticks > 0 {
             self.user_bytes.fetch_add(bytes_of(ticks as u32), Ordering::Relaxed);
         }
@@ -193,7 +195,7 @@ impl Volume {
     ) -> Result<Reserved<()>> {
         let mut record = Vec::with_capacity(256);
         encode_operation(lsn, edits, &mut record);
-        match ticket.take() {
+        match ticket {
             Some(ticket) => {
                 ticket.commit(lsn, &record);
                 Ok(Reserved::Room(()))
