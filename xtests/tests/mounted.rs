@@ -1,8 +1,10 @@
 //! The campaigns at the size of a test: a real mount, real programs, kills. The programs of this crate run them at full size.
 
+use std::io::Write;
 use std::process::Command;
 
 use clap::{Args, Parser};
+use xtests::volume::Setup;
 use xtests::{fsx, killloop, pjdfstest, program, programs, skip, steady, unmountable};
 
 #[derive(Parser)]
@@ -87,4 +89,23 @@ fn real_programs_find_their_files() {
     if !cannot_mount() {
         programs::run(&options("--only git,sqlite")).unwrap_or_else(|why| panic!("{why:#}"));
     }
+}
+
+/// A small image with small segments: every chunk ends a segment, which is where sealing, counting and giving back meet.
+#[test]
+fn a_small_filesystem_is_filled_and_emptied_again_and_again() {
+    if cannot_mount() {
+        return;
+    }
+    let setup: Setup = options("--size-mib 8");
+    let volume = setup.make().unwrap_or_else(|why| panic!("{why:#}"));
+    let path = volume.target().join("fill");
+    for _ in 0..3 {
+        let mut file = std::fs::File::create(&path).expect("an emptied filesystem takes a file");
+        let block: Vec<u8> = (0..65_536u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        while file.write_all(&block).and_then(|()| file.sync_data()).is_ok() {}
+        drop(file);
+        std::fs::remove_file(&path).expect("a full filesystem can be emptied");
+    }
+    volume.end().unwrap_or_else(|why| panic!("{why:#}"));
 }
