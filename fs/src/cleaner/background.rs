@@ -89,10 +89,7 @@ impl Cleaner {
     /// Whether room is short and a checkpoint would make some: a batch of it, since each checkpoint writes every dirty node; anything
     /// at all when writers are about to wait.
     fn checkpoint_frees(&self) -> bool {
-        let inner = self.volume.log().lock();
-        let available = inner.heads.available() as u32;
-        let segments = &inner.segments;
-        let gain = (segments.prefree_count() + segments.unlisted_free() + segments.aside_count()) as u32;
+        let (available, gain) = (self.volume.log().available_segments(), self.later());
         (available < self.marks.checkpoint && gain >= self.marks.batch()) || (available <= self.marks.low && gain > 0)
     }
 

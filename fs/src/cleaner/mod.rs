@@ -4,11 +4,12 @@
 //! again (I4): a bad choice costs speed, never data. Cleaning frees nothing until a checkpoint is durable (I2, I5).
 //!
 //! - `moving`: one segment emptied. - `marks`: watermarks and pressure. - `background`: the threads. - `relief`: operations that
-//!   wait for room.
+//!   wait for room. - `pacing`: how fast users may write meanwhile.
 
 mod background;
 mod marks;
 mod moving;
+mod pacing;
 mod relief;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -58,6 +59,7 @@ pub struct Counters {
     /// Operations that had to wait for room, and the longest wait.
     pub waits: AtomicU64,
     pub longest_wait_us: AtomicU64,
+    /// Time for which answers were held back, all together.
     pub throttled_us: AtomicU64,
 }
 
@@ -71,6 +73,7 @@ pub trait Recommender: Send + Sync {
 pub struct Cleaner {
     volume: Arc<Volume>,
     marks: Marks,
+    pacing: pacing::Pacing,
     policy: Mutex<Box<dyn VictimPolicy>>,
     recommender: Mutex<Option<Arc<dyn Recommender>>>,
     enabled: AtomicBool,
@@ -96,6 +99,7 @@ impl Cleaner {
     pub fn new(volume: Arc<Volume>, policy: Box<dyn VictimPolicy>, inline: bool) -> Arc<Self> {
         let cleaner = Arc::new(Self {
             marks: Marks::new(&volume.room),
+            pacing: pacing::Pacing::new(),
             policy: Mutex::new(policy),
             recommender: Mutex::new(None),
             enabled: AtomicBool::new(true),
@@ -144,15 +148,16 @@ impl Cleaner {
         self.volume.room.segment_blocks
     }
 
-    /// How pressing it is.
+    /// How pressing it is. Segments that only wait for a checkpoint count: it is on its way, and greed would not bring it sooner.
     pub fn pressure(&self) -> Pressure {
-        self.marks.pressure(self.volume.log().available_segments())
+        self.marks.pressure(self.obtainable())
     }
 
     /// Cleans one segment. `None` if there is none worth it. The longest part holds no lock that an operation needs.
     pub fn clean_one(&self) -> Result<Option<moving::Moved>> {
         let _one = self.cleaning.lock();
         let emergency = self.pressure() == Pressure::Emergency;
+        let begun = Instant::now();
         let Some((decider, victim)) = self.choose(emergency) else { return Ok(None) };
         let moved = moving::empty_segment(&self.volume, victim, emergency, &self.counters.lost_blocks)?;
         self.volume.log().lock().segments.set_aside(victim);
@@ -166,6 +171,7 @@ impl Cleaner {
         work.nodes.fetch_add(u64::from(moved.nodes), Ordering::Relaxed);
         let freed = self.volume.room.segment_blocks.saturating_sub(moved.blocks + moved.nodes);
         work.freed_blocks.fetch_add(u64::from(freed), Ordering::Relaxed);
+        self.pacing.cleaned(freed, begun.elapsed());
         self.tell_placement(victim);
         Ok(Some(moved))
     }
@@ -179,16 +185,21 @@ impl Cleaner {
     /// fixed policy, in the same call.
     fn choose(&self, emergency: bool) -> Option<(Decider, SegNo)> {
         let recommended = if emergency { None } else { self.recommended() };
-        if let Some(seg) = recommended {
-            return Some((Decider::Model, seg));
-        }
-        let now = self.volume.write_clock().0;
+        let (now, shortage) = (self.volume.write_clock().0, self.shortage());
         let inner = self.volume.log().lock();
         let index = &inner.segments.index;
+        let greedy = Greedy.choose(index, now)?;
         if emergency {
-            return Greedy.choose(index, now).map(|s| (Decider::Emergency, SegNo(s.seg)));
+            return Some((Decider::Emergency, SegNo(greedy.seg)));
         }
-        self.policy.lock().choose(index, now).map(|s| (Decider::Fallback, SegNo(s.seg)))
+        let (decider, chosen) = match recommended.and_then(|seg| index.get(seg.0)) {
+            Some(chosen) => (Decider::Model, *chosen),
+            None => (Decider::Fallback, self.policy.lock().choose(index, now)?),
+        };
+        // The shorter room is, the less of what could be gained now may be given up for a gain to come.
+        let gain_min = shortage * f64::from(greedy.capacity - greedy.live);
+        let victim = if f64::from(chosen.capacity - chosen.live) < gain_min { greedy } else { chosen };
+        Some((decider, SegNo(victim.seg)))
     }
 
     /// A recommended segment that is still sealed and not full (I4).

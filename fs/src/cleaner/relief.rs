@@ -1,10 +1,13 @@
 //! Operations that found no room: who serves them, and for how long they may wait.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::log::Purpose;
+use crate::meta::patience::may_wait;
 use crate::meta::volume::{Relief, Volume};
+use crate::types::BLOCK_SIZE;
 
 use super::Cleaner;
 
@@ -12,8 +15,6 @@ use super::Cleaner;
 const WAIT_STEP: Duration = Duration::from_millis(20);
 /// Without any progress for so long there is no room to be had.
 const HOPELESS: Duration = Duration::from_secs(20);
-/// Longest pause of a paced write.
-const PACE_MAX: Duration = Duration::from_millis(4);
 /// Victims per checkpoint when nobody cleans in the background.
 const INLINE_VICTIMS: u32 = 8;
 
@@ -23,30 +24,37 @@ impl Relief for Cleaner {
         volume.log().drive();
         if self.inline { self.relieve_inline(volume, purpose) } else { self.wait_for_room(volume, purpose) }
     }
-
-    fn pace(&self, _volume: &Volume) {
-        if self.inline {
-            return;
-        }
-        let shortage = self.marks.shortage(self.obtainable());
-        if shortage > 0.0 {
-            self.wish(|w| w.clean = true);
-            let pause = PACE_MAX.mul_f64(shortage * shortage);
-            if pause > Duration::from_micros(60) {
-                std::thread::sleep(pause);
-                self.counters.throttled_us.fetch_add(pause.as_micros() as u64, std::sync::atomic::Ordering::Relaxed);
-            }
-        }
-    }
 }
 
 impl Cleaner {
+    /// For how long the answer to a write of `bytes` that was just done is to be held back, so that users do not write faster
+    /// than cleaning can follow.
+    pub fn pause_after(&self, bytes: u64) -> Duration {
+        let shortage = self.shortage();
+        if self.inline || shortage <= 0.0 {
+            return Duration::ZERO;
+        }
+        self.wish(|w| w.clean = true);
+        let pause = self.pacing.book(bytes.div_ceil(BLOCK_SIZE as u64), shortage, Instant::now());
+        self.counters.throttled_us.fetch_add(pause.as_micros() as u64, Ordering::Relaxed);
+        pause
+    }
+
     /// Segments that can be opened now or after the next checkpoint.
     pub(super) fn obtainable(&self) -> u32 {
+        self.volume.log().available_segments() + self.later()
+    }
+
+    /// Segments that a checkpoint makes available.
+    pub(super) fn later(&self) -> u32 {
         let inner = self.volume.log().lock();
         let segments = &inner.segments;
-        let later = segments.prefree_count() + segments.aside_count() + segments.unlisted_free();
-        (inner.heads.available() + later) as u32
+        (segments.prefree_count() + segments.aside_count() + segments.unlisted_free()) as u32
+    }
+
+    /// How far below *high* room has fallen, from 0 to 1.
+    pub(super) fn shortage(&self) -> f64 {
+        self.marks.shortage(self.obtainable())
     }
 
     fn wait_for_room(&self, volume: &Volume, purpose: Purpose) -> Result<()> {
@@ -59,6 +67,13 @@ impl Cleaner {
             });
             if volume.has_room(purpose) {
                 break;
+            }
+            if !may_wait() {
+                return Err(Error::MustWait);
+            }
+            // The cleaner leaves a victim that it has no room for: whatever it took, another one may free more than it takes.
+            if purpose == Purpose::Cleaner && self.later() == 0 {
+                return Err(Error::NoSpace);
             }
             volume.log().wait_for_change(WAIT_STEP);
             volume.log().failure()?;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cleaner::Cleaner;
 use crate::control::{ControlTarget, Request, Response};
@@ -81,6 +82,10 @@ impl Control for Controls {
         self.0.volume.checkpoint(false)?;
         let freed = self.0.volume.device().traffic().resets - before;
         Ok(freed * self.0.volume.segment_bytes())
+    }
+
+    fn pause_after(&self, bytes: u64) -> Duration {
+        self.0.cleaner.pause_after(bytes)
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {

@@ -14,6 +14,7 @@ use crate::log::{HeadId, Inner, Purpose, Reserved, Ticket};
 use crate::types::{BLOCK_SIZE, Lsn, WriteClock};
 
 use super::apply::overlapping;
+use super::patience::may_wait;
 use super::space::RELEASE_TRANCHE_BLOCKS;
 use super::state::State;
 use super::view::View;
@@ -70,7 +71,6 @@ impl Volume {
         mut plan: impl FnMut(&dyn View, &Extent) -> Result<Plan<T>>,
     ) -> Result<T> {
         self.writable()?;
-        self.pace();
         let (head, by_model) = self.place_user_write(hint);
         let mut blocks = 0;
         let done = self.write_to(head, hint.blocks, Purpose::User, WRITE_ROOM, fill, |view, extent| {
@@ -115,6 +115,9 @@ impl Volume {
 
     /// Dirty nodes take room twice until a checkpoint: it may be all that is missing.
     fn squeeze(&self, squeezed: &mut bool) -> Result<()> {
+        if !may_wait() {
+            return Err(Error::MustWait);
+        }
         *squeezed = true;
         self.checkpoint(false)
     }

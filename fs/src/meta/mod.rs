@@ -6,6 +6,7 @@ mod commit;
 pub mod image;
 pub(crate) mod load;
 pub mod mkfs;
+pub mod patience;
 pub mod radix;
 mod read;
 pub mod roll_forward;

@@ -108,11 +108,8 @@ impl Placed {
 /// Who makes room when the log has none: the cleaner, which sits above this layer.
 pub trait Relief: Send + Sync {
     /// Called with no lock held by an operation that found no room; returns when it is worth trying again, `NoSpace` if
-    /// nothing can be done.
+    /// nothing can be done, `MustWait` if that takes time and the thread has none ([`super::patience`]).
     fn relieve(&self, volume: &Volume, purpose: Purpose) -> Result<()>;
-
-    /// Called before a user's write, with no lock held: slows it down where cleaning cannot keep up otherwise.
-    fn pace(&self, volume: &Volume);
 }
 
 /// What the checkpoint lock guards.
@@ -191,12 +188,6 @@ impl Volume {
         match self.relief.get().and_then(Weak::upgrade) {
             Some(relief) => relief.relieve(self, purpose),
             None => Err(Error::NoSpace),
-        }
-    }
-
-    pub(crate) fn pace(&self) {
-        if let Some(relief) = self.relief.get().and_then(Weak::upgrade) {
-            relief.pace(self);
         }
     }
 
