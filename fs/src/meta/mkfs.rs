@@ -92,6 +92,7 @@ fn identify(device: &dyn Device, options: &FormatOptions, first_segment: SegNo) 
     let room = LogRoom { segments: segments - first_segment.0, segment_blocks: capacity };
     Ok(Identity {
         uuid: options.uuid,
+        fsid: Identity::fsid_of(&options.uuid),
         label: options.label.clone(),
         features: Features::default(),
         segment_blocks: geometry.zone_blocks,
