@@ -69,7 +69,7 @@ impl Cleaner {
 
     fn clean_while_due(&self) -> Result<()> {
         let due = |cleaner: &Self| {
-            let wanted = if cleaner.is_enabled() { cleaner.marks.high } else { cleaner.marks.low + 1 };
+            let wanted = if cleaner.is_enabled() { cleaner.marks().high } else { cleaner.marks().low + 1 };
             cleaner.obtainable() < wanted
         };
         while due(self) && !self.wishes.lock().stop {
@@ -93,7 +93,7 @@ impl Cleaner {
         let available = inner.heads.available() as u32;
         let segments = &inner.segments;
         let gain = (segments.prefree_count() + segments.unlisted_free() + segments.aside_count()) as u32;
-        (available < self.marks.checkpoint && gain >= self.marks.batch()) || (available <= self.marks.low && gain > 0)
+        (available < self.marks().checkpoint && gain >= self.marks().batch()) || (available <= self.marks().low && gain > 0)
     }
 
     fn run_checkpoints(&self, every: Duration) {

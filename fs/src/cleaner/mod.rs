@@ -70,7 +70,6 @@ pub trait Recommender: Send + Sync {
 /// The cleaner of a volume.
 pub struct Cleaner {
     volume: Arc<Volume>,
-    marks: Marks,
     policy: Mutex<Box<dyn VictimPolicy>>,
     recommender: Mutex<Option<Arc<dyn Recommender>>>,
     enabled: AtomicBool,
@@ -95,7 +94,6 @@ impl Cleaner {
     /// A cleaner for `volume`, which it serves as relief from now on. `inline`: no threads are to be started.
     pub fn new(volume: Arc<Volume>, policy: Box<dyn VictimPolicy>, inline: bool) -> Arc<Self> {
         let cleaner = Arc::new(Self {
-            marks: Marks::new(&volume.room),
             policy: Mutex::new(policy),
             recommender: Mutex::new(None),
             enabled: AtomicBool::new(true),
@@ -135,18 +133,19 @@ impl Cleaner {
         self.enabled.load(Ordering::Relaxed)
     }
 
-    pub fn marks(&self) -> &Marks {
-        &self.marks
+    /// Those of the device's present size.
+    pub fn marks(&self) -> Marks {
+        Marks::new(&self.volume.room())
     }
 
     /// Blocks of a segment.
     pub fn segment_blocks(&self) -> u32 {
-        self.volume.room.segment_blocks
+        self.volume.room().segment_blocks
     }
 
     /// How pressing it is.
     pub fn pressure(&self) -> Pressure {
-        self.marks.pressure(self.volume.log().available_segments())
+        self.marks().pressure(self.volume.log().available_segments())
     }
 
     /// Cleans one segment. `None` if there is none worth it. The longest part holds no lock that an operation needs.
@@ -164,7 +163,7 @@ impl Cleaner {
         work.segments.fetch_add(1, Ordering::Relaxed);
         work.moved_blocks.fetch_add(u64::from(moved.blocks), Ordering::Relaxed);
         work.nodes.fetch_add(u64::from(moved.nodes), Ordering::Relaxed);
-        let freed = self.volume.room.segment_blocks.saturating_sub(moved.blocks + moved.nodes);
+        let freed = self.volume.room().segment_blocks.saturating_sub(moved.blocks + moved.nodes);
         work.freed_blocks.fetch_add(u64::from(freed), Ordering::Relaxed);
         self.tell_placement(victim);
         Ok(Some(moved))
@@ -205,7 +204,7 @@ impl Cleaner {
         let facts = SegmentFacts {
             seg: victim.0,
             live: segment.live,
-            capacity: self.volume.room.segment_blocks,
+            capacity: self.volume.room().segment_blocks,
             class: segment.head,
             seal_clock: segment.sealed.0,
             write_clock: segment.opened.0,

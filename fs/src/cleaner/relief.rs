@@ -28,7 +28,7 @@ impl Relief for Cleaner {
         if self.inline {
             return;
         }
-        let shortage = self.marks.shortage(self.obtainable());
+        let shortage = self.marks().shortage(self.obtainable());
         if shortage > 0.0 {
             self.wish(|w| w.clean = true);
             let pause = PACE_MAX.mul_f64(shortage * shortage);
@@ -84,7 +84,7 @@ impl Cleaner {
             // The cleaner itself waits: only a checkpoint can help.
             if purpose != Purpose::Cleaner {
                 for _ in 0..INLINE_VICTIMS {
-                    if self.obtainable() >= self.marks.high || self.clean_one()?.is_none() {
+                    if self.obtainable() >= self.marks().high || self.clean_one()?.is_none() {
                         break;
                     }
                 }

@@ -29,6 +29,10 @@ impl ControlTarget for Controls {
                 Response::Done(format!("background cleaning is {}", if on { "on" } else { "off" }))
             }
             Request::GcRun => run_cleaner(&core.cleaner),
+            Request::Grow { bytes } => match core.volume.grow(bytes) {
+                Ok(grown) => Response::Done(grown.map_or_else(String::new, |grown| grown.to_string())),
+                Err(e) => Response::Refused(e.to_string()),
+            },
             Request::Policy { name } => match policy_by_name(&name) {
                 Ok(policy) => {
                     core.cleaner.set_policy(policy.victim);
