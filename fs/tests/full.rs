@@ -136,6 +136,33 @@ impl Full {
     }
 }
 
+/// Names alone: all that a full device holds is metadata.
+#[test]
+fn a_device_full_of_names_is_emptied() {
+    let mut full = Full::new(zoned(24, 40));
+    let empty = full.mounted.volume.usage();
+    for round in 0..2 {
+        let mut names = Vec::new();
+        loop {
+            let name = format!("a name that takes some room {round} {}", names.len());
+            let new = NewInode { kind: NewKind::File, perm: 0o644, umask: 0 };
+            match full.mounted.filesystem.create(&WHO, Ino::ROOT, name.as_bytes(), &new) {
+                Ok(attr) => names.push((name, attr.ino)),
+                Err(Error::NoSpace) => break,
+                Err(e) => panic!("{e}"),
+            }
+        }
+        assert!(names.len() > 5000, "{}", names.len());
+        full.files = names;
+        full.remove(1);
+        full.mounted.volume.checkpoint(false).unwrap();
+        let left = full.mounted.volume.usage();
+        assert!(left.used < empty.used + 64, "{empty:?} {left:?}");
+    }
+    full.subject.unmount(&full.device, full.mounted).unwrap();
+    full.subject.check(&full.device).unwrap();
+}
+
 #[test]
 fn a_few_zones() {
     Full::new(zoned(24, 256)).run(1.0);
@@ -158,7 +185,7 @@ fn few_large_zones() {
 
 #[test]
 fn as_many_zones_as_give_users_93_percent() {
-    Full::new(zoned(199, 128)).run(0.2);
+    Full::new(zoned(200, 128)).run(0.2);
 }
 
 #[test]

@@ -303,7 +303,9 @@ fn read_only_mounts_write_nothing_and_share() {
     }
     refused(&["mount", path, &scratch.dir("three")], MOUNT_FAILED, &["in use"]);
     refused(&["grow", "--size", "128M", first.path().to_str().unwrap()], 1, &["read-only"]);
-    drop((first, second));
+    for mount in [first, second] {
+        said(&["umount", mount.path().to_str().unwrap()]);
+    }
     assert_eq!(hash(&image), before, "a read-only mount has written");
     on_a_read_only_filesystem(&scratch, &image);
     assert_eq!(hash(&image), before);

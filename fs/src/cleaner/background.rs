@@ -93,7 +93,8 @@ impl Cleaner {
         let available = inner.heads.available() as u32;
         let segments = &inner.segments;
         let gain = (segments.prefree_count() + segments.unlisted_free() + segments.aside_count()) as u32;
-        (available < self.marks().checkpoint && gain >= self.marks().batch()) || (available <= self.marks().low && gain > 0)
+        (available < self.marks().checkpoint && gain >= self.marks().batch())
+            || (available <= self.marks().low && gain > 0)
     }
 
     fn run_checkpoints(&self, every: Duration) {

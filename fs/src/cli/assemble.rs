@@ -99,7 +99,10 @@ fn format_there(path: &Path, options: &MkfsOptions) -> Result<String> {
     };
     let device = Arc::clone(&opened.device);
     let made = format_device(opened.device, &wanted, &root_edits(0, 0, time)).about(&shown)?;
-    let room = LogRoom { segments: made.segments - made.first_segment.0, segment_blocks: segment_capacity(&*device, made.first_segment)? };
+    let room = LogRoom {
+        segments: made.segments - made.first_segment.0,
+        segment_blocks: segment_capacity(&*device, made.first_segment)?,
+    };
     let bytes = |blocks: u64| Size(blocks * BLOCK_SIZE as u64);
     Ok(format!(
         "{kind} of {}, {} segments of {}, {} for users ({:.1} %), UUID {}{}",
@@ -193,13 +196,16 @@ fn make_zones(path: &Path, options: &MkfsOptions, zoned: &ZonedOptions) -> Resul
 /// checkpoint is durable.
 pub fn serve(request: &MountRequest, mounted: Ready) -> Result<()> {
     let options = daemon_options(request);
-    if let Err(why) = &options.advice.library
-        && !options.read_only
-        && options.advice.level_max > TrustLevel::Fallback
-    {
-        eprintln!("gleanfs: no model will be asked: {why}; gleanfs model fetch gets the library");
-    }
-    daemon::serve(options, mounted).map_err(|e| Failure::new(format_args!("{e:#}")))
+    let asks = !options.read_only && options.advice.level_max > TrustLevel::Fallback;
+    let missing = options.advice.library.clone().err().filter(|_| asks);
+    let told = Box::new(move || {
+        // Only now: a mount that fails has one line to say, and another one.
+        if let Some(why) = missing {
+            eprintln!("gleanfs: no model will be asked: {why}; gleanfs model fetch gets the library");
+        }
+        mounted();
+    });
+    daemon::serve(options, told).map_err(|e| Failure::new(format_args!("{e:#}")))
 }
 
 fn daemon_options(request: &MountRequest) -> DaemonOptions {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::io::Errno;
+
 use super::failure::{About, Failure, Result};
 use super::options::MountOptions;
 use super::{assemble, daemon, umount};
@@ -121,7 +123,7 @@ fn request(source: &Path, target: &Path, options: MountOptions, foreground: bool
 /// merely out of our sight is left alone.
 fn is_dead(mount: &mounts::MountEntry) -> bool {
     matches!(Client::connect_to(mount), Err(ClientError::NoDaemon(_)))
-        && rustix::fs::statfs(&mount.target).is_err_and(|error| error == rustix::io::Errno::NOTCONN)
+        && rustix::fs::statfs(&mount.target).is_err_and(|error| matches!(error, Errno::NOTCONN | Errno::CONNABORTED))
 }
 
 /// The daemon changes its directory, so files named in the options are made absolute here.

@@ -22,6 +22,9 @@ impl ControlTarget for Controls {
     fn handle(&self, request: Request) -> Response {
         let core = &self.0;
         match request {
+            Request::Sync if core.volume.is_read_only() => {
+                Response::Done("read-only: there is nothing to make durable".into())
+            }
             Request::Sync => done(core.volume.checkpoint(false), "everything accepted is durable"),
             Request::Status => Response::Status(Box::new(status::take(core))),
             Request::Gc { on } => {

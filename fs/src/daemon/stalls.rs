@@ -53,7 +53,12 @@ impl Watched {
     /// What was written up to a minute ago, or up to the mount if that is later.
     pub fn minute_ago(&self) -> Sample {
         let samples = self.samples.lock();
-        samples.iter().rev().find(|(at, _)| at.elapsed() >= MINUTE).or(samples.front()).map_or(Sample::default(), |s| s.1)
+        samples
+            .iter()
+            .rev()
+            .find(|(at, _)| at.elapsed() >= MINUTE)
+            .or(samples.front())
+            .map_or(Sample::default(), |s| s.1)
     }
 
     /// Remembers what is written by now, for a minute.

@@ -23,7 +23,7 @@ pub struct Grown {
 
 impl std::fmt::Display for Grown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mib = |blocks: u64| blocks * BLOCK_SIZE as u64 >> 20;
+        let mib = |blocks: u64| (blocks * BLOCK_SIZE as u64) >> 20;
         let whole = |i: &Identity| mib(u64::from(i.segments) * u64::from(i.segment_blocks));
         let (before, after) = (&*self.before, &*self.after);
         let users = mib(after.capacity_blocks);
@@ -41,7 +41,9 @@ impl Volume {
         let wanted = bytes.map(|bytes| wanted_segments(&before, bytes)).transpose()?;
         let step = u64::from(before.segment_blocks);
         let device = self.device();
-        device.grow(wanted.map(|segments| u64::from(segments) * step)).map_err(|e| Error::Refused(e.source.to_string()))?;
+        device
+            .grow(wanted.map(|segments| u64::from(segments) * step))
+            .map_err(|e| Error::Refused(e.source.to_string()))?;
         let there = whole_segments(&**device)?;
         let segments = wanted.map_or(there, |wanted| wanted.min(there));
         if segments <= before.segments {
@@ -79,7 +81,7 @@ fn wanted_segments(before: &Identity, bytes: u64) -> Result<u32> {
     let step = u64::from(before.segment_blocks) * BLOCK_SIZE as u64;
     let segments = u32::try_from(bytes / step).unwrap_or(u32::MAX);
     if segments < before.segments {
-        let (have, wanted) = (u64::from(before.segments) * step >> 10, bytes >> 10);
+        let (have, wanted) = ((u64::from(before.segments) * step) >> 10, bytes >> 10);
         return Err(Error::Refused(format!(
             "the filesystem has {have} KiB, so {wanted} KiB would shrink it, which is not possible"
         )));
@@ -93,7 +95,7 @@ fn check_segments(before: &Identity, segments: u32) -> Result<()> {
         return Ok(());
     }
     let step = u64::from(before.segment_blocks) * BLOCK_SIZE as u64;
-    let most = u64::from(SEGMENTS_MAX) * step >> 20;
+    let most = (u64::from(SEGMENTS_MAX) * step) >> 20;
     Err(Error::Refused(format!(
         "with segments of {} KiB it can have at most {most} MiB; a larger filesystem needs larger segments, which mkfs chooses",
         step >> 10

@@ -75,7 +75,9 @@ impl LogRoom {
     /// would leave the cleaner nothing to gain.
     pub fn kept_segments(&self) -> u32 {
         let heads = u32::from(self.data_heads()) + 1;
-        let dead = (self.segments / 128).clamp(1, 3);
+        // Two checkpoints at the least: what the cleaner gains by one must be more than what writing it takes.
+        let checkpoints = (2 * (self.table_pages() + 16)).div_ceil(self.payload_blocks());
+        let dead = (self.segments / 128).clamp(1, 3).max(checkpoints);
         self.low_segments() - 1 + heads + dead
     }
 
@@ -85,8 +87,9 @@ impl LogRoom {
         let blocks = u64::from(self.segments + superblock_segments) * u64::from(self.segment_blocks);
         let wanted = (blocks as f64 * (1.0 - overprovision_percent / 100.0)) as u64;
         let kept = u64::from(self.kept_segments());
-        // Headers and summaries take up to two blocks of every 130 at the best packing.
-        let packed = u64::from(self.segments).saturating_sub(kept) * u64::from(self.segment_blocks) * 63 / 64;
+        // Headers and summaries take up to two blocks of every 130 at the best packing, and one of any segment.
+        let best = u64::from(self.segment_blocks - self.segment_blocks.div_ceil(64));
+        let packed = u64::from(self.segments).saturating_sub(kept) * best;
         let capacity = wanted.min(packed);
         if u64::from(self.segments) <= kept + 4 || capacity < 64 {
             let least = (kept + 8) * u64::from(self.segment_blocks) * 4;
@@ -147,16 +150,16 @@ mod tests {
 
     #[test]
     fn users_get_93_percent_of_zoned_devices_from_some_number_of_zones_on() {
-        // Zone capacity in blocks, and the number from which on; below, the share falls off slowly.
-        for (segment_blocks, from) in [(256, 0), (2048, 0), (16_384, 0), (65_536, 0)] {
-            let least = LogRoom { segments: 1, segment_blocks }.segments_for(2, 93.0).unwrap();
-            println!("{segment_blocks}: {least}");
-            for zones in [24, 32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512] {
-                let room = LogRoom { segments: zones - 2, segment_blocks };
-                let share = room.capacity_blocks(2, 6.0).map(|c| room.users_percent(2, c)).unwrap_or(0.0);
-                println!("  {zones} {share:.2} kept {} {:?} heads {} dirty {}", room.kept_segments(), room.reserves(), room.data_heads(), room.dirty_nodes_max());
-            }
-            assert!(least >= from);
+        let share = |zones: u32, segment_blocks| {
+            let room = LogRoom { segments: zones - 2, segment_blocks };
+            room.users_percent(2, room.capacity_blocks(2, OVERPROVISION_PERCENT).unwrap())
+        };
+        // Zone capacity in blocks (1, 16 and 64 MiB), the number from which on, and the share of 128 zones.
+        for (segment_blocks, from, of_128) in [(256, 200, 90.0), (4096, 182, 91.5), (16_384, 163, 91.5)] {
+            let room = LogRoom { segments: 126, segment_blocks };
+            assert_eq!(room.segments_for(2, 93.0), Some(from), "{segment_blocks}");
+            assert!((from..2048).all(|zones| share(zones, segment_blocks) >= 93.0));
+            assert!(share(128, segment_blocks) >= of_128 - 0.05, "{}", share(128, segment_blocks));
         }
     }
 

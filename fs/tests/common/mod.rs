@@ -109,7 +109,9 @@ impl Mount {
         // SAFETY: the daemon of this mount, which the test has started.
         assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
         let deadline = Instant::now() + Duration::from_secs(10);
-        while Path::new(&format!("/proc/{pid}/maps")).exists() && fs::read(format!("/proc/{pid}/maps")).is_ok_and(|m| !m.is_empty()) {
+        while Path::new(&format!("/proc/{pid}/maps")).exists()
+            && fs::read(format!("/proc/{pid}/maps")).is_ok_and(|m| !m.is_empty())
+        {
             assert!(Instant::now() < deadline, "process {pid} does not end");
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -38,7 +38,7 @@ pub struct ZonedImage {
     mode: OpenMode,
     rules: Mutex<ZoneRules>,
     /// A write and the move of its zone's pointer are one step. Zones share them by number.
-    zone_locks: [Mutex<()>; ZONE_LOCKS],
+    zone_locks: Box<[Mutex<()>; ZONE_LOCKS]>,
     handles: Handles,
     /// Zones changed since the last flush began.
     dirty: Mutex<BTreeSet<u32>>,
@@ -70,7 +70,7 @@ impl ZonedImage {
             spec,
             mode,
             rules: Mutex::new(ZoneRules::new(spec)),
-            zone_locks: [const { Mutex::new(()) }; ZONE_LOCKS],
+            zone_locks: Box::new([const { Mutex::new(()) }; ZONE_LOCKS]),
             zones: AtomicU32::new(spec.zones),
             handles: Handles::new(mode),
             dirty: Mutex::default(),
