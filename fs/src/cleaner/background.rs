@@ -69,7 +69,7 @@ impl Cleaner {
 
     fn clean_while_due(&self) -> Result<()> {
         let due = |cleaner: &Self| {
-            let wanted = if cleaner.is_enabled() { cleaner.marks.high } else { cleaner.marks.low + 1 };
+            let wanted = if cleaner.is_enabled() { cleaner.marks().high } else { cleaner.marks().low + 1 };
             cleaner.obtainable() < wanted
         };
         while due(self) && !self.wishes.lock().stop {
@@ -90,7 +90,8 @@ impl Cleaner {
     /// at all when writers are about to wait.
     fn checkpoint_frees(&self) -> bool {
         let (available, gain) = (self.volume.log().available_segments(), self.later());
-        (available < self.marks.checkpoint && gain >= self.marks.batch()) || (available <= self.marks.low && gain > 0)
+        let marks = self.marks();
+        (available < marks.checkpoint && gain >= marks.batch()) || (available <= marks.low && gain > 0)
     }
 
     fn run_checkpoints(&self, every: Duration) {

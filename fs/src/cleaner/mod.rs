@@ -72,7 +72,6 @@ pub trait Recommender: Send + Sync {
 /// The cleaner of a volume.
 pub struct Cleaner {
     volume: Arc<Volume>,
-    marks: Marks,
     pacing: pacing::Pacing,
     policy: Mutex<Box<dyn VictimPolicy>>,
     recommender: Mutex<Option<Arc<dyn Recommender>>>,
@@ -98,7 +97,6 @@ impl Cleaner {
     /// A cleaner for `volume`, which it serves as relief from now on. `inline`: no threads are to be started.
     pub fn new(volume: Arc<Volume>, policy: Box<dyn VictimPolicy>, inline: bool) -> Arc<Self> {
         let cleaner = Arc::new(Self {
-            marks: Marks::new(&volume.room),
             pacing: pacing::Pacing::new(),
             policy: Mutex::new(policy),
             recommender: Mutex::new(None),
@@ -139,18 +137,19 @@ impl Cleaner {
         self.enabled.load(Ordering::Relaxed)
     }
 
-    pub fn marks(&self) -> &Marks {
-        &self.marks
+    /// Those of the device's present size.
+    pub fn marks(&self) -> Marks {
+        Marks::new(&self.volume.room())
     }
 
     /// Blocks of a segment.
     pub fn segment_blocks(&self) -> u32 {
-        self.volume.room.segment_blocks
+        self.volume.room().segment_blocks
     }
 
     /// How pressing it is. Segments that only wait for a checkpoint count: it is on its way, and greed would not bring it sooner.
     pub fn pressure(&self) -> Pressure {
-        self.marks.pressure(self.obtainable())
+        self.marks().pressure(self.obtainable())
     }
 
     /// Cleans one segment. `None` if there is none worth it. The longest part holds no lock that an operation needs.
@@ -169,7 +168,7 @@ impl Cleaner {
         work.segments.fetch_add(1, Ordering::Relaxed);
         work.moved_blocks.fetch_add(u64::from(moved.blocks), Ordering::Relaxed);
         work.nodes.fetch_add(u64::from(moved.nodes), Ordering::Relaxed);
-        let freed = self.volume.room.segment_blocks.saturating_sub(moved.blocks + moved.nodes);
+        let freed = self.volume.room().segment_blocks.saturating_sub(moved.blocks + moved.nodes);
         work.freed_blocks.fetch_add(u64::from(freed), Ordering::Relaxed);
         self.pacing.cleaned(freed, begun.elapsed());
         self.tell_placement(victim);
@@ -216,7 +215,7 @@ impl Cleaner {
         let facts = SegmentFacts {
             seg: victim.0,
             live: segment.live,
-            capacity: self.volume.room.segment_blocks,
+            capacity: self.volume.room().segment_blocks,
             class: segment.head,
             seal_clock: segment.sealed.0,
             write_clock: segment.opened.0,

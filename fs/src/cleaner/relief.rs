@@ -54,7 +54,7 @@ impl Cleaner {
 
     /// How far below *high* room has fallen, from 0 to 1.
     pub(super) fn shortage(&self) -> f64 {
-        self.marks.shortage(self.obtainable())
+        self.marks().shortage(self.obtainable())
     }
 
     fn wait_for_room(&self, volume: &Volume, purpose: Purpose) -> Result<()> {
@@ -99,7 +99,7 @@ impl Cleaner {
             // The cleaner itself waits: only a checkpoint can help.
             if purpose != Purpose::Cleaner {
                 for _ in 0..INLINE_VICTIMS {
-                    if self.obtainable() >= self.marks.high || self.clean_one()?.is_none() {
+                    if self.obtainable() >= self.marks().high || self.clean_one()?.is_none() {
                         break;
                     }
                 }

@@ -94,8 +94,11 @@ impl Daemon {
         let process = rustix::process::pidfd_open(waiting.daemon_pid(), rustix::process::PidfdFlags::empty()).ok();
         waiting.send(&Request::AwaitEnd)?;
         // Clients are served in turn: this answer means that the request before it has been taken.
-        Client::connect_to(mount)?.ask(&Request::Sync)?;
-        Ok(Self { waiting, process })
+        match Client::connect_to(mount)?.ask(&Request::Sync) {
+            // A mount that cannot write any more must still end, and its end tells what was lost.
+            Ok(_) | Err(ClientError::Refused(_)) => Ok(Self { waiting, process }),
+            Err(other) => Err(other),
+        }
     }
 
     fn await_end(mut self) -> std::result::Result<(), ClientError> {

@@ -23,6 +23,9 @@ impl ControlTarget for Controls {
     fn handle(&self, request: Request) -> Response {
         let core = &self.0;
         match request {
+            Request::Sync if core.volume.is_read_only() => {
+                Response::Done("read-only: there is nothing to make durable".into())
+            }
             Request::Sync => done(core.volume.checkpoint(false), "everything accepted is durable"),
             Request::Status => Response::Status(Box::new(status::take(core))),
             Request::Gc { on } => {
@@ -30,6 +33,10 @@ impl ControlTarget for Controls {
                 Response::Done(format!("background cleaning is {}", if on { "on" } else { "off" }))
             }
             Request::GcRun => run_cleaner(&core.cleaner),
+            Request::Grow { bytes } => match core.volume.grow(bytes) {
+                Ok(grown) => Response::Done(grown.map_or_else(String::new, |grown| grown.to_string())),
+                Err(e) => Response::Refused(e.to_string()),
+            },
             Request::Policy { name } => match policy_by_name(&name) {
                 Ok(policy) => {
                     core.cleaner.set_policy(policy.victim);

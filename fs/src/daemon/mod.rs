@@ -5,6 +5,7 @@
 
 mod control;
 mod protect;
+mod sampling;
 mod stalls;
 mod status;
 
@@ -174,8 +175,10 @@ fn serve_core(core: &Arc<Core>, signals: fuse::signals::Signals, mounted: Box<dy
         .map(|mount| Server::start(mount.device, controls))
         .transpose()
         .context("opening the control socket")?;
+    let sampling = sampling::Sampling::start(core)?;
     mounted();
     let served = session.wait();
+    drop(sampling);
     core.namespace.stop();
     drop(background);
     core.advice.stop();

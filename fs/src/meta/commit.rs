@@ -161,7 +161,7 @@ impl Volume {
         state.prepare(&edits)?;
         let purpose = if purpose == Purpose::User && releases(&edits) { Purpose::Release } else { purpose };
         // I5: dirty metadata stays within what the checkpoint's reserve can take.
-        if state.tree.dirty_count() >= self.room.dirty_nodes_max() {
+        if state.tree.dirty_count() >= self.room().dirty_nodes_max() {
             return Ok(Step::Wait(purpose));
         }
         if purpose != Purpose::Cleaner {
@@ -222,7 +222,7 @@ impl Volume {
                 _ => {}
             }
         }
-        let limit = self.identity.capacity_blocks + if releases(edits) { RELEASE_TRANCHE_BLOCKS } else { 0 };
+        let limit = self.identity().capacity_blocks + if releases(edits) { RELEASE_TRANCHE_BLOCKS } else { 0 };
         if added > 0 && state.used_blocks() + added > limit {
             return Err(Error::NoSpace);
         }

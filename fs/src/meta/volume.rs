@@ -118,15 +118,21 @@ pub(crate) struct Checkpoints {
     pub last: Checkpoint,
 }
 
+/// What growing changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub identity: Arc<Identity>,
+    pub room: LogRoom,
+}
+
 /// A mounted image.
 pub struct Volume {
     pub(crate) state: RwLock<State>,
     pub(crate) log: Arc<Log>,
-    pub(crate) identity: Identity,
+    shape: RwLock<Shape>,
     pub(crate) checkpoints: Mutex<Checkpoints>,
     pub(crate) placement: Mutex<Box<dyn Placement>>,
     pub placed: Placed,
-    pub(crate) room: LogRoom,
     pub(crate) heads: u8,
     pub(crate) cache_bytes: usize,
     read_only: bool,
@@ -159,7 +165,7 @@ impl Volume {
         Self {
             state: RwLock::new(base.state),
             log: base.log,
-            identity: base.identity,
+            shape: RwLock::new(Shape { identity: Arc::new(base.identity), room: base.room }),
             next_ino: AtomicU64::new(next_ino),
             user_bytes: AtomicU64::new(base.last.user_bytes),
             user_bytes_before: base.last.user_bytes,
@@ -167,7 +173,6 @@ impl Volume {
             checkpoints: Mutex::new(Checkpoints { slots: base.slots, last: base.last }),
             placement: Mutex::new(options.placement),
             placed: Placed::default(),
-            room: base.room,
             heads: options.heads.unwrap_or(base.room.data_heads()).clamp(1, base.room.data_heads()),
             cache_bytes: options.cache_bytes,
             read_only: options.read_only,
@@ -194,12 +199,12 @@ impl Volume {
     /// Whether an operation of this kind that waited should try again.
     pub(crate) fn has_room(&self, purpose: Purpose) -> bool {
         let dirty = self.state.read().tree.dirty_count();
-        dirty < self.room.dirty_nodes_max() && self.log.has_room(purpose)
+        dirty < self.room().dirty_nodes_max() && self.log.has_room(purpose)
     }
 
     /// Dirty nodes, as a share of what they may be.
     pub(crate) fn dirty_share(&self) -> f64 {
-        self.state.read().tree.dirty_count() as f64 / self.room.dirty_nodes_max() as f64
+        self.state.read().tree.dirty_count() as f64 / self.room().dirty_nodes_max() as f64
     }
 
     pub(crate) fn live_data_blocks(&self) -> u64 {
@@ -279,7 +284,12 @@ impl Volume {
     pub fn checkpoint(&self, clean: bool) -> Result<()> {
         self.writable()?;
         let mut checkpoints = self.checkpoints.lock();
-        let result = self.checkpoint_locked(&mut checkpoints, clean);
+        self.checkpoint_as(&mut checkpoints, &self.identity(), clean)
+    }
+
+    /// [`Volume::checkpoint`] that names the image `identity`.
+    pub(super) fn checkpoint_as(&self, checkpoints: &mut Checkpoints, identity: &Identity, clean: bool) -> Result<()> {
+        let result = self.checkpoint_locked(checkpoints, identity, clean);
         if let Err(e) = &result {
             // Whatever the cause, what the medium holds now is not known well enough to go on (I6).
             self.log.fail(format!("a checkpoint failed: {e}"));
@@ -287,7 +297,7 @@ impl Volume {
         result
     }
 
-    fn checkpoint_locked(&self, checkpoints: &mut Checkpoints, clean: bool) -> Result<()> {
+    fn checkpoint_locked(&self, checkpoints: &mut Checkpoints, identity: &Identity, clean: bool) -> Result<()> {
         let mut taken = {
             let mut state = self.state.write();
             // Numbers given out and not logged yet must not be given out again.
@@ -300,7 +310,7 @@ impl Volume {
         let written = self.written();
         taken.checkpoint.user_bytes = written.user_bytes;
         taken.checkpoint.device_bytes = written.device_bytes;
-        let superblock = Superblock { identity: self.identity.clone(), checkpoint: taken.checkpoint.clone() };
+        let superblock = Superblock { identity: identity.clone(), checkpoint: taken.checkpoint.clone() };
         checkpoints.slots.write(&superblock)?;
         self.log.flush_once()?; // The commit point: from here on this checkpoint is the one that a mount starts from.
         checkpoint::release(&taken, &self.state, &self.log);
@@ -320,7 +330,7 @@ impl Volume {
     }
 
     pub fn usage(&self) -> Usage {
-        Usage { capacity: self.identity.capacity_blocks, used: self.state.read().used_blocks() }
+        Usage { capacity: self.identity().capacity_blocks, used: self.state.read().used_blocks() }
     }
 
     pub fn written(&self) -> Written {
@@ -342,7 +352,7 @@ impl Volume {
 
     /// Bytes of a segment.
     pub fn segment_bytes(&self) -> u64 {
-        bytes_of(self.identity.segment_blocks)
+        bytes_of(self.identity().segment_blocks)
     }
 
     /// Another placement from the next write on.
@@ -366,11 +376,19 @@ impl Volume {
 
     /// Key of the directory hash, secret to this image.
     pub fn hash_key(&self) -> [u8; 16] {
-        self.identity.hash_key
+        self.identity().hash_key
     }
 
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.shape.read().identity)
+    }
+
+    pub(crate) fn room(&self) -> LogRoom {
+        self.shape.read().room
+    }
+
+    pub(super) fn set_shape(&self, shape: Shape) {
+        *self.shape.write() = shape;
     }
 
     pub fn device(&self) -> &Arc<dyn Device> {
@@ -406,6 +424,6 @@ pub(crate) fn bytes_of(blocks: u32) -> u64 {
 
 impl std::fmt::Debug for Volume {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Volume").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Volume").field("identity", &self.identity()).finish_non_exhaustive()
     }
 }
