@@ -62,7 +62,8 @@ pub fn run(options: &Options) -> Result<()> {
     let blocks = volume.device_bytes() / load::BLOCK_BYTES * options.fill / 100;
     let mut load = Load::fill(volume.target(), blocks, options.seed)?;
     println!("counters: {} MiB written, {} % of the device; witness: {witness}", blocks >> 8, options.fill);
-    let batches = (volume.device_bytes() as f64 * options.times / load::BLOCK_BYTES as f64) as usize / options.fsync_every;
+    let batches =
+        (volume.device_bytes() as f64 * options.times / load::BLOCK_BYTES as f64) as usize / options.fsync_every;
     ensure!(batches > 0, "{} times the device are less than {} overwrites", options.times, options.fsync_every);
     let mut comparisons = Vec::new();
     for (way, flags) in [("direct", libc::O_DIRECT), ("writeback", 0)] {

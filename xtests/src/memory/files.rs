@@ -66,10 +66,14 @@ fn each_directory(
         Ok(())
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn({
-                let work_of = &work_of;
-                move || work_of(thread)
-            })).collect();
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                scope.spawn({
+                    let work_of = &work_of;
+                    move || work_of(thread)
+                })
+            })
+            .collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("no thread panics"))
     })
 }
