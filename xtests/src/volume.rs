@@ -12,6 +12,7 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
 use crate::program;
+use crate::testdisk::cut::PowerCut;
 use crate::testdisk::{self, TestDisk};
 
 /// The filesystem to test.
@@ -243,25 +244,26 @@ impl Volume {
         Ok(())
     }
 
-    /// Cuts the power of daemon and test disk, and gives it back; on other backing the daemon is killed, no more. The mount stays, dead.
-    ///
-    /// The disk is frozen first, so that its cache is as it was at one instant, and killed last, so that the daemon never sees it die:
-    /// a host without power handles no I/O errors either. A daemon that saw one would still be right, but what is tested would be its way of
-    /// giving up. It can end only after the disk: its threads wait uninterruptibly for answers that the frozen disk does not give.
-    pub fn cut_power(&mut self) -> Result<()> {
+    /// On a test disk: the power cut that comes once the disk has taken `changes` more.
+    pub fn arm_power_cut(&mut self, changes: u64) -> Result<Option<PowerCut>> {
         if self.disk.is_none() {
-            return self.kill_daemon();
+            return Ok(None);
         }
         let daemon = self.daemon()?;
         let disk = self.disk.as_mut().expect("just looked");
-        let frozen = disk.freeze();
-        let killed = pidfd_send_signal(&daemon, Signal::KILL);
-        // Killed whatever came before: nobody can unmount a filesystem from a frozen disk.
-        disk.kill()?;
-        frozen?;
-        killed?;
-        await_end(&daemon)?;
-        disk.restart()
+        let cut = PowerCut::await_stop(daemon, disk.pid()?);
+        match disk.stop_after(changes) {
+            Ok(()) => Ok(Some(cut)),
+            Err(why) => cut.end().and(Err(why)),
+        }
+    }
+
+    /// Waits until a power cut has struck and gives the disk its power back. The mount stays, dead.
+    pub fn end_power_cut(&mut self, cut: PowerCut) -> Result<()> {
+        let struck = cut.end();
+        let disk = self.disk.as_mut().expect("only a test disk's power is cut");
+        disk.restart()?;
+        struck
     }
 
     /// The test disk, if that is what it lies on.

@@ -2,8 +2,8 @@
 //!
 //! Three processes: the daemon, the writer, and this one, which is the oracle. The writer says through a pipe what it is about to do and
 //! what fsync acknowledged; the oracle kills the daemon after a random number of these lines, so no clock decides.
-//! Killing a process loses nothing that the kernel holds. With `--backing testdisk` the disk under the filesystem dies with the daemon and
-//! loses what was not flushed; `--lie` has it forget flushes too, which must make the campaign fail.
+//! Killing a process loses nothing that the kernel holds. With `--backing testdisk` the disk under the filesystem dies with the daemon, after a random
+//! number of its writes, and loses what was not flushed; `--lie` has it forget flushes too, which must make the campaign fail.
 //! On a kernel filesystem the writer is killed instead, which tests the oracle and nothing else.
 
 pub mod oracle;
@@ -35,7 +35,7 @@ pub struct Options {
     /// Percent of the filesystem filled beforehand, so that the cleaner has work
     #[arg(long, default_value_t = 70)]
     pub fill: u64,
-    /// Most lines of the writer before the kill
+    /// Most lines of the writer, or most writes of a test disk, before the kill
     #[arg(long, default_value_t = 2000)]
     pub events: u64,
     /// Have the test disk acknowledge flushes and forget them; the campaign has to fail
@@ -102,8 +102,9 @@ pub fn run(options: &Options, writer: impl Fn() -> Result<Command>) -> Result<()
     volume.end()
 }
 
-/// Listens to the writer, kills after `events` lines, listens on until the writer has ended.
+/// Listens to the writer, kills after `events` lines or writes of the test disk, listens on until the writer has ended.
 fn one_round(volume: &mut Volume, mut child: Child, oracle: &mut Oracle, events: u64) -> Result<u64> {
+    let cut = volume.arm_power_cut(events)?;
     let lines = BufReader::new(child.stdout.take().context("the writer's lines")?).lines();
     let (mut seen, mut acknowledged) = (0, 0);
     for line in lines {
@@ -111,15 +112,19 @@ fn one_round(volume: &mut Volume, mut child: Child, oracle: &mut Oracle, events:
         acknowledged += u64::from(matches!(event, Event::Synced { .. }));
         oracle.hear(event);
         seen += 1;
-        if seen == events {
+        if seen == events && cut.is_none() {
             match volume.peer() {
-                Peer::Gleanfs => volume.cut_power()?,
+                Peer::Gleanfs => volume.kill_daemon()?,
                 Peer::Ext4 => child.kill()?,
             }
         }
     }
     let status = child.wait()?;
-    if seen < events {
+    if let Some(cut) = cut {
+        let has_come = cut.has_come();
+        volume.end_power_cut(cut)?;
+        ensure!(has_come, "the writer ended before the power cut: {status}; see its message above");
+    } else if seen < events {
         bail!("the writer ended before the kill: {status}, after {seen} lines; see its message above");
     }
     Ok(acknowledged)

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::process::{Signal, getpid, kill_process};
 
 use crate::block::BLOCK;
 use crate::random::Random;
@@ -40,6 +41,8 @@ pub struct Cache {
     random: Random,
     destage_percent: u64,
     pub flushes: Flushes,
+    /// Changes that are still taken before this process stops itself.
+    pub stop_after: Option<u64>,
 }
 
 /// The file beside the medium that says how many blocks are volatile.
@@ -53,7 +56,8 @@ impl Cache {
         let medium = File::options().read(true).write(true).open(path)?;
         let gauge = File::create(gauge_of(path))?;
         let (blocks, random) = (BTreeMap::new(), Random::new(seed));
-        let cache = Self { medium, gauge, blocks, random, destage_percent, flushes: Flushes::Kept };
+        let flushes = Flushes::Kept;
+        let cache = Self { medium, gauge, blocks, random, destage_percent, flushes, stop_after: None };
         cache.tell()?;
         Ok(cache)
     }
@@ -146,7 +150,18 @@ impl Cache {
                 self.blocks.insert(number, content);
             }
         }
-        self.tell()
+        self.tell()?;
+        self.count_down()
+    }
+
+    /// Stops the process with a change taken and not answered, and with the cache locked, so that nothing follows it.
+    fn count_down(&mut self) -> io::Result<()> {
+        self.stop_after = self.stop_after.map(|left| left.saturating_sub(1));
+        if self.stop_after == Some(0) {
+            self.stop_after = None;
+            kill_process(getpid(), Signal::STOP)?;
+        }
+        Ok(())
     }
 
     fn destage(&self, number: u64, content: &Content) -> io::Result<()> {

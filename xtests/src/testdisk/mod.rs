@@ -5,6 +5,7 @@
 //! It is mounted, and what it serves is one file of fixed size.
 
 pub mod cache;
+pub mod cut;
 pub mod server;
 
 use std::fs::File;
@@ -15,7 +16,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use rustix::mount::UnmountFlags;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::Pid;
 
 use crate::program;
 
@@ -24,6 +25,7 @@ pub const DESTAGE_PERCENT: u64 = 50;
 
 const IMAGE_NAME: &str = "image";
 const FORGET_FLUSHES: &str = "forget flushes";
+const STOP_AFTER: &str = "stop after";
 const ANSWER: &str = "done";
 
 /// The disk's process and its mount. Dropped, both are gone; the medium stays.
@@ -94,18 +96,24 @@ impl TestDisk {
     /// From now on, also after a power cut, the disk acknowledges flushes and forgets them.
     pub fn forget_flushes(&mut self) -> Result<()> {
         self.forgets_flushes = true;
-        let process = self.process.as_mut().context("the disk has no power")?;
+        let process = self.process()?;
         writeln!(process.orders, "{FORGET_FLUSHES}")?;
         process.await_answer()
     }
 
-    /// Stops the disk between two instructions, with its requests unanswered; returns once it stands still.
-    pub fn freeze(&self) -> Result<()> {
-        let pid = Pid::from_child(&self.process.as_ref().context("the disk has no power")?.child);
-        kill_process(pid, Signal::STOP)?;
-        let stopped = waitpid(Some(pid), WaitOptions::UNTRACED)?;
-        ensure!(stopped.is_some_and(|(_, status)| status.stopped()), "the test disk died by itself");
-        Ok(())
+    /// Has the disk stop itself once it has taken `changes` more writes or discards, with the last one unanswered.
+    pub fn stop_after(&mut self, changes: u64) -> Result<()> {
+        // No answer: it may stop before it could give one.
+        writeln!(self.process()?.orders, "{STOP_AFTER} {changes}").context("ordering the disk to stop")
+    }
+
+    fn process(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().context("the disk has no power")
+    }
+
+    /// The disk's process.
+    pub fn pid(&self) -> Result<Pid> {
+        Ok(Pid::from_child(&self.process.as_ref().context("the disk has no power")?.child))
     }
 
     /// Takes the disk's power: its cache is gone. The mount stays, dead.
@@ -117,8 +125,9 @@ impl TestDisk {
         Ok(())
     }
 
-    /// Gives power again, after [`TestDisk::kill`].
+    /// Takes the power, if it is still there, and gives it back.
     pub fn restart(&mut self) -> Result<()> {
+        self.kill()?;
         let gauge = std::fs::read(cache::gauge_of(&self.medium))?;
         self.lost_blocks += gauge.try_into().map_or(0, u64::from_le_bytes);
         self.clear_mount()?;

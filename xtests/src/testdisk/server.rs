@@ -1,6 +1,6 @@
 //! The disk's process: a FUSE file server with one file, `image`, whose writes go through the volatile cache.
 //!
-//! Orders come by standard input, one a line, and are answered by a line. When it ends, so does the server, and its mount goes with it:
+//! Orders come by standard input, one a line. When it ends, so does the server, and its mount goes with it:
 //! a campaign that is killed leaves no mount behind.
 
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ use fuser::{
 use rustix::mount::UnmountFlags;
 
 use super::cache::{Cache, Flushes};
-use super::{ANSWER, FORGET_FLUSHES, IMAGE_NAME};
+use super::{ANSWER, FORGET_FLUSHES, IMAGE_NAME, STOP_AFTER};
 use crate::block::BLOCK;
 
 const IMAGE: INodeNo = INodeNo(2);
@@ -68,9 +68,14 @@ fn answer(cache: &Mutex<Cache>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{ANSWER}")?;
     for line in std::io::stdin().lock().lines() {
-        match line?.as_str() {
-            FORGET_FLUSHES => locked(cache).flushes = Flushes::Forgotten,
-            other => bail!("no such order: {other}"),
+        let order = line?;
+        match (order.as_str(), order.strip_prefix(STOP_AFTER)) {
+            (FORGET_FLUSHES, _) => locked(cache).flushes = Flushes::Forgotten,
+            (_, Some(changes)) => {
+                locked(cache).stop_after = Some(changes.trim().parse()?);
+                continue;
+            }
+            (other, None) => bail!("no such order: {other}"),
         }
         writeln!(out, "{ANSWER}")?;
     }
