@@ -5,13 +5,18 @@
 //! complaint is about the filesystem and not about the driver.
 
 pub mod block;
+pub mod counters;
 pub mod fsx;
 pub mod killloop;
+pub mod memory;
 pub mod pjdfstest;
 pub mod program;
 pub mod programs;
 pub mod random;
+pub mod small;
 pub mod steady;
+pub mod table;
+pub mod testdisk;
 pub mod volume;
 
 /// Says that something was not tested, and why. The words are fixed, so that a log can be searched for them.

@@ -356,7 +356,7 @@ fn mark_nodes(volume: &Volume, nodes: &[(NodeId, BlockAddr)]) -> Result<u32> {
                 Err(e) => return Err(e),
             }
         }
-        let full = volume.state.read().tree.dirty_count() >= volume.room().dirty_nodes_max();
+        let full = volume.dirty_share() >= 1.0;
         if full {
             volume.checkpoint(false)?;
         }

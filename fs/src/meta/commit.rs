@@ -160,8 +160,8 @@ impl Volume {
         }
         state.prepare(&edits)?;
         let purpose = if purpose == Purpose::User && releases(&edits) { Purpose::Release } else { purpose };
-        // I5: dirty metadata stays within what the checkpoint's reserve can take.
-        if state.tree.dirty_count() >= self.room().dirty_nodes_max() {
+        // I5: dirty metadata stays within what the checkpoint's reserve can take, and within the cache.
+        if self.dirty_share_of(&state) >= 1.0 {
             return Ok(Step::Wait(purpose));
         }
         if purpose != Purpose::Cleaner {
@@ -180,6 +180,7 @@ impl Volume {
         }
         self.log.lock().tick(ticks);
         state.apply(&edits, &self.log);
+        self.trim_locked(&mut state);
         // I2: only now may the chunk be written and its segment sealed; its live blocks are counted.
         *ticket = None;
         if ticks > 0 {

@@ -28,6 +28,9 @@ use super::view::View;
 /// Most blocks of payload that one [`Volume::write`] takes.
 pub const WRITE_BLOCKS_MAX: u32 = crate::format::chunk::PAYLOAD_MAX;
 
+/// Dirty metadata that a cache of any size allows: less would make a checkpoint of every few operations.
+const DIRTY_BYTES_LEAST: usize = 4 << 20;
+
 /// What a plan decided: edits that make one record, and what to tell the caller.
 #[derive(Debug)]
 pub struct Plan<T> {
@@ -198,13 +201,12 @@ impl Volume {
 
     /// Whether an operation of this kind that waited should try again.
     pub(crate) fn has_room(&self, purpose: Purpose) -> bool {
-        let dirty = self.state.read().tree.dirty_count();
-        dirty < self.room().dirty_nodes_max() && self.log.has_room(purpose)
+        self.dirty_share() < 1.0 && self.log.has_room(purpose)
     }
 
     /// Dirty nodes, as a share of what they may be.
     pub(crate) fn dirty_share(&self) -> f64 {
-        self.state.read().tree.dirty_count() as f64 / self.room().dirty_nodes_max() as f64
+        self.dirty_share_of(&self.state.read())
     }
 
     pub(crate) fn live_data_blocks(&self) -> u64 {
@@ -238,12 +240,32 @@ impl Volume {
     /// Brings a node into memory, and others out where there are too many.
     pub(crate) fn load(&self, id: NodeId) -> Result<()> {
         load::load_node(&self.state, &self.log, id)?;
+        self.trim_cache();
+        Ok(())
+    }
+
+    /// Evicts nodes if more are cached than the user allows.
+    fn trim_cache(&self) {
         let over = self.state.read().tree.memory_bytes() > self.cache_bytes;
         if over {
-            // A little below the limit, so that not every miss evicts.
-            self.state.write().tree.evict_unused_to(self.cache_bytes / 16 * 15);
+            self.trim_locked(&mut self.state.write());
         }
-        Ok(())
+    }
+
+    /// The same for who has changed the state: what is created is never loaded, so growth has to be met here too.
+    pub(crate) fn trim_locked(&self, state: &mut State) {
+        if state.tree.memory_bytes() > self.cache_bytes {
+            // A little below the limit, so that not every change evicts.
+            state.tree.evict_unused_to(self.cache_bytes / 16 * 15);
+        }
+    }
+
+    /// Dirty nodes can neither be evicted nor be more than the checkpoint's reserve takes (I5): their share of both limits, the larger one.
+    pub(crate) fn dirty_share_of(&self, state: &State) -> f64 {
+        let count = state.tree.dirty_count() as f64 / self.room().dirty_nodes_max() as f64;
+        // Half of the cache, so that the other half holds what an operation needs at once.
+        let bytes_max = (self.cache_bytes / 2).max(DIRTY_BYTES_LEAST);
+        count.max(state.tree.dirty_bytes() as f64 / bytes_max as f64)
     }
 
     /// Has the next checkpoint write a table page elsewhere if it stands at `addr`. False if it does not.
@@ -314,6 +336,7 @@ impl Volume {
         checkpoints.slots.write(&superblock)?;
         self.log.flush_once()?; // The commit point: from here on this checkpoint is the one that a mount starts from.
         checkpoint::release(&taken, &self.state, &self.log);
+        self.trim_cache();
         self.last_checkpoint_lsn.store(taken.checkpoint.lsn.0, Ordering::Relaxed);
         checkpoints.last = taken.checkpoint;
         self.checkpoint_count.fetch_add(1, Ordering::Relaxed);
