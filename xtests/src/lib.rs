@@ -7,6 +7,7 @@
 pub mod block;
 pub mod fsx;
 pub mod killloop;
+pub mod many;
 pub mod pjdfstest;
 pub mod program;
 pub mod programs;
