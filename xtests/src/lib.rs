@@ -14,6 +14,7 @@ pub mod programs;
 pub mod random;
 pub mod steady;
 pub mod volume;
+pub mod workers;
 
 /// Says that something was not tested, and why. The words are fixed, so that a log can be searched for them.
 pub fn skip(why: impl std::fmt::Display) {

@@ -121,7 +121,8 @@ impl Crowd {
         let begun = Instant::now();
         for _ in 0..sample {
             let name = self.name(random.below(self.files));
-            let found = fs::symlink_metadata(self.directory.join(&name)).with_context(|| format!("looking up {name}"))?;
+            let found =
+                fs::symlink_metadata(self.directory.join(&name)).with_context(|| format!("looking up {name}"))?;
             ensure!(found.is_file() && found.nlink() == 1 && found.len() == 0, "{name} is another file: {found:?}");
             let absent = self.directory.join(format!("{name}-absent"));
             let outcome = fs::symlink_metadata(&absent).map_err(|e| e.kind());
@@ -160,6 +161,8 @@ impl Crowd {
         for left in number.saturating_sub(STAY)..number {
             fs::remove_file(path(left))?;
         }
+        // A kill may come next, and what is not durable may come back.
+        File::open(&self.directory)?.sync_all()?;
         Ok(number)
     }
 
