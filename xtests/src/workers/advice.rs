@@ -69,6 +69,16 @@ impl Advice {
         check()
     }
 
+    /// Waits until the model may decide, but no longer than `most`: it may not be worth it.
+    pub(super) fn await_trust(&self, check: impl Fn() -> Result<()>, most: Duration) -> Result<()> {
+        let begun = Instant::now();
+        let decides = |status: &Status| matches!(&*status.advisor.trust, "collaboration" | "recommendation");
+        self.await_status(Duration::MAX, "trusted", |status| {
+            decides(status) || begun.elapsed() >= most || check().is_err()
+        })?;
+        check()
+    }
+
     pub(super) fn worker(&self) -> Result<Worker> {
         let status = self.status()?;
         let pid =

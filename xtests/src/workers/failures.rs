@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use gleanfs::control::message::ModelRole;
 use rustix::process::Signal;
 
 use super::advice::{Advice, Worker, is_ready};
@@ -302,7 +303,7 @@ pub(super) fn leave_amid(failure: Failure, scene: &Scene<'_>) -> Result<Amid> {
             };
             let theirs = Advice::of(scene.advice.target())?;
             amid.swapping = Some(std::thread::spawn(move || theirs.use_model(&file)));
-            advice.await_status(scene.recovery(), "trying a model", |_| has_shadow(advice))?;
+            advice.await_status(scene.recovery(), "trying a model", |_| has_candidate(advice))?;
             amid.how = "in the middle of a swap";
         }
         Failure::Watched => files.replace(&files.watched, &files.bad[0].path)?,
@@ -313,8 +314,7 @@ pub(super) fn leave_amid(failure: Failure, scene: &Scene<'_>) -> Result<Amid> {
     Ok(amid)
 }
 
-/// Whether a model is being tried, or has been dealt with already.
-fn has_shadow(advice: &Advice) -> bool {
-    use gleanfs::control::message::ModelRole;
+/// Whether a model is being tried. A daemon that answers this only after the swap keeps others waiting.
+fn has_candidate(advice: &Advice) -> bool {
     advice.models().is_ok_and(|models| models.iter().any(|model| model.role == ModelRole::Shadow))
 }

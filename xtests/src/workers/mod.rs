@@ -47,6 +47,9 @@ pub struct Options {
     /// How long a worker is kept stopped or starved each time
     #[arg(long, default_value_t = 2000)]
     pub hold_ms: u64,
+    /// How long the load runs first, at most, so that the model comes to decide something
+    #[arg(long, default_value_t = 60)]
+    pub warm_secs: u64,
     /// Longest mount and unmount; many times what they take, to tell slow from stuck
     #[arg(long, default_value_t = 20)]
     pub prompt_secs: u64,
@@ -141,6 +144,9 @@ fn trial(failure: Failure, options: &Options, probe: Command) -> Result<()> {
     let probe = Probe::start(probe, volume.target(), volume.beside())?;
     let load = Load::fill(&volume, options.fill, options.seed)?.start();
     scene.advice.await_cleaning(|| load.check(), scene.recovery())?;
+    if failures::begins_ready(failure) {
+        scene.advice.await_trust(|| load.check(), Duration::from_secs(options.warm_secs))?;
+    }
     let happened = failures::inflict(failure, &scene).with_context(|| load.told())?;
     let longest = probe.end()?;
     let written = load.end()?;
