@@ -7,6 +7,7 @@
 pub mod block;
 pub mod fsx;
 pub mod killloop;
+mod load;
 pub mod many;
 pub mod pjdfstest;
 pub mod program;

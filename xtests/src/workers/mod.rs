@@ -9,13 +9,11 @@
 //! | `advice` | what the daemon tells of its advisor, and what is done to the worker |
 //! | `failures` | one function for each way to fail |
 //! | `files` | model files, good and bad |
-//! | `load` | the overwriting thread and its oracle |
 //! | `starvation` | taking the processor away from a worker |
 
 mod advice;
 mod failures;
 mod files;
-mod load;
 mod starvation;
 
 use std::process::Command;
@@ -23,12 +21,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::load::Load;
 use crate::skip;
 use crate::steady::Probe;
 use crate::volume::{Peer, Setup, Volume};
 use advice::Advice;
 use files::Files;
-use load::Load;
 
 /// What to run.
 #[derive(Clone, Debug, clap::Args)]

@@ -1,4 +1,5 @@
-//! A thread that overwrites a nearly full filesystem at random until it is told to stop, and remembers what it wrote.
+//! A file that fills much of a filesystem and is overwritten at random, so that the cleaner has blocks to move; it remembers what it
+//! wrote. In turns with something else, or by a thread of its own until that is told to stop.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read};
@@ -20,7 +21,7 @@ const FILE: u64 = 1;
 const SYNC_EVERY: u64 = 512;
 
 /// A file that fills most of the device.
-pub(super) struct Load {
+pub(crate) struct Load {
     file: File,
     /// Newest version of each block.
     versions: Vec<u32>,
@@ -29,7 +30,7 @@ pub(super) struct Load {
 }
 
 /// The overwriting thread.
-pub(super) struct Running {
+pub(crate) struct Running {
     thread: JoinHandle<Result<Load>>,
     shared: Arc<Shared>,
     begun: Instant,
@@ -42,14 +43,14 @@ struct Shared {
 }
 
 /// What has been written, and how fast.
-pub(super) struct Written {
+pub(crate) struct Written {
     versions: Vec<u32>,
     overwritten: u64,
     seconds: f64,
 }
 
 impl Load {
-    pub(super) fn fill(volume: &Volume, percent: u64, seed: u64) -> Result<Self> {
+    pub(crate) fn fill(volume: &Volume, percent: u64, seed: u64) -> Result<Self> {
         let blocks = volume.device_bytes() / BLOCK as u64 * percent / 100;
         let file = OpenOptions::new().write(true).create_new(true).open(volume.target().join("data"))?;
         let (random, block) = (Random::new(seed), vec![0; BLOCK]);
@@ -68,7 +69,25 @@ impl Load {
         self.file.write_all_at(&self.block, index * BLOCK as u64)
     }
 
-    pub(super) fn start(mut self) -> Running {
+    /// Overwrites so many blocks, and makes that durable.
+    pub(crate) fn stir(&mut self, overwrites: u64) -> Result<()> {
+        for _ in 0..overwrites {
+            let index = self.random.below(self.blocks());
+            self.write(index).with_context(|| format!("overwriting block {index}"))?;
+        }
+        Ok(self.file.sync_all()?)
+    }
+
+    pub(crate) fn blocks(&self) -> u64 {
+        self.versions.len() as u64
+    }
+
+    /// Reads everything back.
+    pub(crate) fn verify(&self, directory: &Path) -> Result<()> {
+        verify(directory, &self.versions)
+    }
+
+    pub(crate) fn start(mut self) -> Running {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
@@ -80,7 +99,7 @@ impl Load {
 
     /// Half of the writes go to a tenth of the blocks, so that there is something to learn and to ask.
     fn overwrite(&mut self, shared: &Shared) -> Result<()> {
-        let blocks = self.versions.len() as u64;
+        let blocks = self.blocks();
         while !shared.stop.load(Ordering::Relaxed) {
             let among = if self.random.below(2) == 0 { blocks / 10 } else { blocks };
             let index = self.random.below(among);
@@ -96,19 +115,19 @@ impl Load {
 
 impl Running {
     /// An error if it has ended by itself, which it does only after a failed operation.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         ensure!(!self.thread.is_finished(), "the load has ended");
         Ok(())
     }
 
     /// Where it stands, for the report of a failure.
-    pub(super) fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         let went = if self.thread.is_finished() { "had ended" } else { "went on" };
         format!("the load {went} after {} overwrites", self.shared.overwritten.load(Ordering::Relaxed))
     }
 
     /// Stops it. The first failed operation, if one failed.
-    pub(super) fn end(self) -> Result<Written> {
+    pub(crate) fn end(self) -> Result<Written> {
         self.shared.stop.store(true, Ordering::Relaxed);
         let load = self.thread.join().expect("the load does not panic")?;
         let overwritten = self.shared.overwritten.load(Ordering::Relaxed);
@@ -117,22 +136,26 @@ impl Running {
 }
 
 impl Written {
-    pub(super) fn print(&self, what: &str) {
+    pub(crate) fn print(&self, what: &str) {
         let rate = self.overwritten as f64 / self.seconds;
         println!("{what}: {} overwrites in {:.1} s, {rate:.0}/s, none failed", self.overwritten, self.seconds);
     }
 
     /// Reads everything back.
-    pub(super) fn verify(&self, directory: &Path) -> Result<()> {
-        let mut file = BufReader::with_capacity(1 << 20, File::open(directory.join("data"))?);
-        let mut block = vec![0; BLOCK];
-        for (index, version) in (0..).zip(&self.versions) {
-            file.read_exact(&mut block).with_context(|| format!("block {index}"))?;
-            let seen = see(&block);
-            if seen != Seen::Whole(Stamp { file: FILE, index, version: u64::from(*version) }) {
-                bail!("block {index}: {seen:?} instead of version {version}");
-            }
-        }
-        Ok(())
+    pub(crate) fn verify(&self, directory: &Path) -> Result<()> {
+        verify(directory, &self.versions)
     }
+}
+
+fn verify(directory: &Path, versions: &[u32]) -> Result<()> {
+    let mut file = BufReader::with_capacity(1 << 20, File::open(directory.join("data"))?);
+    let mut block = vec![0; BLOCK];
+    for (index, version) in (0..).zip(versions) {
+        file.read_exact(&mut block).with_context(|| format!("block {index}"))?;
+        let seen = see(&block);
+        if seen != Seen::Whole(Stamp { file: FILE, index, version: u64::from(*version) }) {
+            bail!("block {index}: {seen:?} instead of version {version}");
+        }
+    }
+    Ok(())
 }
