@@ -83,10 +83,10 @@ pub fn run(options: &Options) -> Result<()> {
     let Cleaned { segments, moved_blocks } = total;
     println!("fsx: {segments} segments were cleaned and {moved_blocks} blocks moved meanwhile");
     ensure!(volume.peer() != Peer::Gleanfs || moved_blocks > 0, "the cleaner moved nothing; use a smaller --size-mib");
+    let contents = beside.end();
     volume.unmount()?;
     volume.mount()?;
-    beside.verify(volume.target())?;
-    drop(beside);
+    contents.verify(volume.target())?;
     volume.end()
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -17,6 +17,7 @@ use crate::random::Random;
 use crate::volume::Volume;
 
 const FILE: u64 = 1;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Overwrites between two fsyncs.
 const SYNC_EVERY: u64 = 512;
 
@@ -42,9 +43,12 @@ struct Shared {
     overwritten: AtomicU64,
 }
 
+/// What should be in the file: the newest version of each block.
+pub(crate) struct Contents(Vec<u32>);
+
 /// What has been written, and how fast.
 pub(crate) struct Written {
-    versions: Vec<u32>,
+    pub contents: Contents,
     overwritten: u64,
     seconds: f64,
 }
@@ -82,9 +86,9 @@ impl Load {
         self.versions.len() as u64
     }
 
-    /// Reads everything back.
-    pub(crate) fn verify(&self, directory: &Path) -> Result<()> {
-        verify(directory, &self.versions)
+    /// Closes the file.
+    pub(crate) fn end(self) -> Contents {
+        Contents(self.versions)
     }
 
     pub(crate) fn start(mut self) -> Running {
@@ -120,6 +124,16 @@ impl Running {
         Ok(())
     }
 
+    /// Waits until so many blocks have been overwritten, or it has failed.
+    pub(crate) fn await_overwrites(&self, count: u64) -> Result<()> {
+        while self.shared.overwritten.load(Ordering::Relaxed) < count {
+            self.check()?;
+            // It is one of very many; nobody is told of each.
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
     /// Where it stands, for the report of a failure.
     pub(crate) fn told(&self) -> String {
         let went = if self.thread.is_finished() { "had ended" } else { "went on" };
@@ -131,7 +145,7 @@ impl Running {
         self.shared.stop.store(true, Ordering::Relaxed);
         let load = self.thread.join().expect("the load does not panic")?;
         let overwritten = self.shared.overwritten.load(Ordering::Relaxed);
-        Ok(Written { versions: load.versions, overwritten, seconds: self.begun.elapsed().as_secs_f64() })
+        Ok(Written { contents: load.end(), overwritten, seconds: self.begun.elapsed().as_secs_f64() })
     }
 }
 
@@ -140,22 +154,20 @@ impl Written {
         let rate = self.overwritten as f64 / self.seconds;
         println!("{what}: {} overwrites in {:.1} s, {rate:.0}/s, none failed", self.overwritten, self.seconds);
     }
-
-    /// Reads everything back.
-    pub(crate) fn verify(&self, directory: &Path) -> Result<()> {
-        verify(directory, &self.versions)
-    }
 }
 
-fn verify(directory: &Path, versions: &[u32]) -> Result<()> {
-    let mut file = BufReader::with_capacity(1 << 20, File::open(directory.join("data"))?);
-    let mut block = vec![0; BLOCK];
-    for (index, version) in (0..).zip(versions) {
-        file.read_exact(&mut block).with_context(|| format!("block {index}"))?;
-        let seen = see(&block);
-        if seen != Seen::Whole(Stamp { file: FILE, index, version: u64::from(*version) }) {
-            bail!("block {index}: {seen:?} instead of version {version}");
+impl Contents {
+    /// Reads everything back.
+    pub(crate) fn verify(&self, directory: &Path) -> Result<()> {
+        let mut file = BufReader::with_capacity(1 << 20, File::open(directory.join("data"))?);
+        let mut block = vec![0; BLOCK];
+        for (index, version) in (0..).zip(&self.0) {
+            file.read_exact(&mut block).with_context(|| format!("block {index}"))?;
+            let seen = see(&block);
+            if seen != Seen::Whole(Stamp { file: FILE, index, version: u64::from(*version) }) {
+                bail!("block {index}: {seen:?} instead of version {version}");
+            }
         }
+        Ok(())
     }
-    Ok(())
 }

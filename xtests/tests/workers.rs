@@ -16,7 +16,7 @@ fn fail(which: &str) {
     if let Some(why) = unmountable() {
         return skip(why);
     }
-    let words = format!("test --only {which} --rounds 2 --hold-ms 1200 --warm-secs 0 --size-mib 128");
+    let words = format!("test --only {which} --rounds 2 --hold-ms 1200 --warm-secs 0 --times 0.1 --size-mib 128");
     let options: workers::Options = Line::parse_from(words.split(' ')).options;
     let probe = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_workers"));

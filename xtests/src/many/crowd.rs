@@ -1,7 +1,6 @@
 //! One directory with very many files, and what is demanded of it: every name there, each listed once, also while others come and go.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,47 +10,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use gleanfs::cli::bench::process::check_interrupt;
 
+use super::pace::{Daemon, Pace, Tenths};
 use crate::random::Random;
-
-/// Operations per second in the mean, and in the first and last tenth: what grows with the directory shows there.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    pub mean: f64,
-    pub first: f64,
-    pub last: f64,
-}
-
-impl fmt::Display for Pace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.0}/s (first tenth {:.0}/s, last {:.0}/s)", self.mean, self.first, self.last)
-    }
-}
-
-/// Times `count` pieces of work in tenths.
-struct Tenths {
-    count: u64,
-    begun: Instant,
-    marks: Vec<f64>,
-}
-
-impl Tenths {
-    fn new(count: u64) -> Self {
-        Self { count, begun: Instant::now(), marks: vec![0.0] }
-    }
-
-    /// After `done` pieces.
-    fn note(&mut self, done: u64) {
-        if done * 10 >= self.count * self.marks.len() as u64 {
-            self.marks.push(self.begun.elapsed().as_secs_f64());
-        }
-    }
-
-    fn pace(&self) -> Pace {
-        let part = |from: usize| self.count as f64 / 10.0 / (self.marks[from + 1] - self.marks[from]);
-        let seconds = self.marks.last().copied().unwrap_or(f64::INFINITY);
-        Pace { mean: self.count as f64 / seconds, first: part(0), last: part(self.marks.len() - 2) }
-    }
-}
 
 /// The directory and what should be in it.
 #[derive(Debug)]
@@ -81,13 +41,13 @@ impl Crowd {
         (self.name(number) == name).then_some(number)
     }
 
-    pub fn create(&self) -> Result<Pace> {
+    pub fn create(&self, daemon: Daemon) -> Result<Pace> {
         fs::create_dir(&self.directory)?;
-        let mut tenths = Tenths::new(self.files);
+        let mut tenths = Tenths::new(self.files, daemon);
         for number in 0..self.files {
             let path = self.directory.join(self.name(number));
             File::create_new(&path).with_context(|| format!("creating file {number}"))?;
-            tenths.note(number + 1);
+            tenths.note(number + 1)?;
             if number % 1024 == 0 {
                 check_interrupt()?;
             }
@@ -183,14 +143,14 @@ impl Crowd {
     }
 
     /// Removes each name as the listing brings it: none is missed, none comes twice, and at the end the directory can be removed.
-    pub fn remove_as_listed(&self) -> Result<Pace> {
+    pub fn remove_as_listed(&self, daemon: Daemon) -> Result<Pace> {
         let mut seen = vec![false; self.files as usize];
-        let mut tenths = Tenths::new(self.files);
+        let mut tenths = Tenths::new(self.files, daemon);
         for (entry, count) in fs::read_dir(&self.directory)?.zip(1..) {
             let name = file_name(&entry?)?;
             self.mark(&mut seen, &name)?;
             fs::remove_file(self.directory.join(&name)).with_context(|| format!("removing {name}"))?;
-            tenths.note(count);
+            tenths.note(count)?;
             if count % 1024 == 0 {
                 check_interrupt()?;
             }
@@ -214,7 +174,7 @@ mod tests {
     fn a_crowd_is_what_it_was_made_and_a_stranger_shows() {
         let directory = tempfile::tempdir().unwrap();
         let crowd = Crowd::new(directory.path(), 500, 7);
-        crowd.create().unwrap();
+        crowd.create(Daemon::none()).unwrap();
         crowd.list().unwrap();
         crowd.look_up(50).unwrap();
         crowd.list_amid_changes().unwrap();
@@ -226,6 +186,6 @@ mod tests {
         File::create(&stranger).unwrap();
         assert!(crowd.list().is_err());
         fs::remove_file(stranger).unwrap();
-        crowd.remove_as_listed().unwrap();
+        crowd.remove_as_listed(Daemon::none()).unwrap();
     }
 }

@@ -4,6 +4,7 @@
 //! Then a mount after an orderly end, one after a kill, and one of an image of many terabytes, each of which must be prompt.
 
 pub mod crowd;
+pub mod pace;
 pub mod prompt;
 
 use std::time::Duration;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::volume::{Backing, Peer, Setup, Volume};
-use crowd::{Crowd, Pace};
+use crowd::Crowd;
+use pace::{Daemon, Pace};
 
 /// What to run.
 #[derive(Clone, Debug, clap::Args)]
@@ -75,7 +77,7 @@ pub fn run(options: &Options) -> Result<()> {
 fn crowded(options: &Options, setup: &Setup) -> Result<Rates> {
     let mut volume = setup.make()?;
     let crowd = Crowd::new(volume.target(), options.files, options.seed);
-    let create = crowd.create()?;
+    let create = crowd.create(Daemon::of(&volume)?)?;
     let list = crowd.list()?;
     let look_up = crowd.look_up(options.sample)?;
     remount(&mut volume, "an orderly end", options)?;
@@ -87,7 +89,7 @@ fn crowded(options: &Options, setup: &Setup) -> Result<Rates> {
         remount(&mut volume, "a kill", options)?;
         crowd.list()?;
     }
-    let remove = crowd.remove_as_listed()?;
+    let remove = crowd.remove_as_listed(Daemon::of(&volume)?)?;
     volume.end()?;
     Ok(Rates { create, list, look_up, look_up_cold, remove })
 }

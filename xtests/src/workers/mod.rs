@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::block::BLOCK;
 use crate::load::Load;
 use crate::skip;
 use crate::steady::Probe;
@@ -39,6 +40,9 @@ pub struct Options {
     /// Percent of the device that is filled with data
     #[arg(long, default_value_t = 90)]
     pub fill: u64,
+    /// How many times the device's capacity is overwritten at least
+    #[arg(long, default_value_t = 1.0)]
+    pub times: f64,
     /// How often the failure is repeated: kills, stops, swaps
     #[arg(long, default_value_t = 6)]
     pub rounds: u32,
@@ -146,6 +150,8 @@ fn trial(failure: Failure, options: &Options, probe: Command) -> Result<()> {
         scene.advice.await_trust(|| load.check(), Duration::from_secs(options.warm_secs))?;
     }
     let happened = failures::inflict(failure, &scene).with_context(|| load.told())?;
+    let least = volume.device_bytes() as f64 * options.times / BLOCK as f64;
+    load.await_overwrites(least as u64)?;
     let longest = probe.end()?;
     let written = load.end()?;
     let status = scene.advice.status()?;
@@ -165,7 +171,7 @@ fn trial(failure: Failure, options: &Options, probe: Command) -> Result<()> {
     end_amid(failure, &scene, &mut volume, most)?;
     volume.fsck()?;
     within(most, "the mount", || volume.mount())?;
-    written.verify(volume.target())?;
+    written.contents.verify(volume.target())?;
     within(most, "the last unmount", || volume.unmount())?;
     volume.end()
 }
