@@ -27,7 +27,7 @@ pub struct Options {
     /// Which of them
     #[arg(long, value_enum, value_delimiter = ',', default_value = "git,sqlite,tar,fio,stress,cargo")]
     pub only: Vec<Program>,
-    /// Tree for tar to copy [default: Rust's own libraries]
+    /// Tree for tar to copy [default: the sources of all crates in cargo's cache]
     #[arg(long)]
     pub tree: Option<PathBuf>,
     /// Kills per SQLite journal mode

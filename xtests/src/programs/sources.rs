@@ -49,10 +49,7 @@ pub(super) fn cargo(target: &Path) -> Result<()> {
 pub(super) fn tar(target: &Path, tree: Option<&Path>) -> Result<()> {
     let tree = match tree {
         Some(tree) => tree.to_owned(),
-        None => {
-            let output = run_program(Command::new("rustc").args(["--print", "sysroot"]))?;
-            PathBuf::from(String::from_utf8(output)?.trim()).join("lib")
-        }
+        None => large_tree()?,
     };
     let copy = target.join("copy");
     std::fs::create_dir(&copy)?;
@@ -64,6 +61,17 @@ pub(super) fn tar(target: &Path, tree: Option<&Path>) -> Result<()> {
         run_program(command("find").arg(&copy).args(["-type", "f"]))?.iter().filter(|byte| **byte == b'\n').count();
     println!("tar: {} unpacked, {files} files, no difference", tree.display());
     Ok(())
+}
+
+/// The sources of all crates that were ever built here, or Rust's own libraries where there are none.
+fn large_tree() -> Result<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    if let Some(sources) = home.map(|home| home.join("registry/src")).filter(|sources| sources.is_dir()) {
+        return Ok(sources);
+    }
+    let output = run_program(Command::new("rustc").args(["--print", "sysroot"]))?;
+    Ok(PathBuf::from(String::from_utf8(output)?.trim()).join("lib"))
 }
 
 fn pipe_into_tar(mut pack: Command, into: &Path) -> Result<()> {
