@@ -109,7 +109,7 @@ impl Load {
             let index = self.random.below(among);
             let done = shared.overwritten.fetch_add(1, Ordering::Relaxed) + 1;
             self.write(index).with_context(|| format!("overwrite {done}, of block {index}"))?;
-            if done % SYNC_EVERY == 0 {
+            if done.is_multiple_of(SYNC_EVERY) {
                 self.file.sync_data().with_context(|| format!("fsync after overwrite {done}"))?;
             }
         }

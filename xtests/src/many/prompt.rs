@@ -29,9 +29,12 @@ pub fn sparse(setup: &Setup, tib: u64) -> Result<Prompt> {
     let setup = Setup { size_mib: tib << 20, backing: Backing::File, ..setup.clone() };
     let mut volume = setup.make().with_context(|| format!("an image of {tib} TiB"))?;
     volume.unmount()?;
-    let program = program::gleanfs()?;
-    let mkfs =
-        timed(|| Ok(drop(run(Command::new(program).args(["mkfs", "--quiet", "--force"]).arg(volume.source()))?)))?;
+    let mut again = Command::new(program::gleanfs()?);
+    again.args(["mkfs", "--quiet", "--force"]).arg(volume.source());
+    let mkfs = timed(|| {
+        run(&mut again)?;
+        Ok(())
+    })?;
     let mount = timed(|| volume.mount())?;
     std::fs::write(volume.target().join("file"), "a few bytes in a great deal of space")?;
     volume.unmount()?;
