@@ -8,6 +8,8 @@ pub mod block;
 pub mod counters;
 pub mod fsx;
 pub mod killloop;
+mod load;
+pub mod many;
 pub mod memory;
 pub mod pjdfstest;
 pub mod program;
@@ -18,6 +20,7 @@ pub mod steady;
 pub mod table;
 pub mod testdisk;
 pub mod volume;
+pub mod workers;
 
 /// Says that something was not tested, and why. The words are fixed, so that a log can be searched for them.
 pub fn skip(why: impl std::fmt::Display) {

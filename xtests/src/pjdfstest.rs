@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use gleanfs::cli::bench::process::{command, installed, run as run_program, run_always};
 
-use crate::program;
 use crate::volume::{Peer, Setup, Volume};
+use crate::{program, skip};
 
 pub const VERSION: &str = "0.2.2";
 const EXCEPTIONS: &str = include_str!("../pjdfstest-exceptions.txt");
@@ -18,6 +19,9 @@ const EXCEPTIONS: &str = include_str!("../pjdfstest-exceptions.txt");
 pub struct Options {
     #[command(flatten)]
     pub setup: Setup,
+    /// Also run it on bindfs, which hands everything on to another filesystem: what fails there is FUSE's doing
+    #[arg(long)]
+    pub bindfs: bool,
     /// Run only tests whose names contain one of these words
     pub patterns: Vec<String>,
 }
@@ -43,9 +47,12 @@ pub fn run(options: &Options) -> Result<()> {
     let configuration = volume.beside().join("pjdfstest.toml");
     std::fs::write(&configuration, configuration_for(volume.peer()))?;
     let runner = Runner { suite: &suite, configuration: &configuration };
-    let mut results = runner.run(&volume, &options.patterns, false)?;
+    let mut results = runner.run(volume.target(), volume.beside(), &options.patterns, false)?;
     ensure!(!results.passed.is_empty() || !results.failed.is_empty(), "pjdfstest ran no test at all");
     rerun_alone(&runner, &mut volume, &mut results)?;
+    if options.bindfs {
+        compare_with_bindfs(&runner, volume.beside(), &options.patterns, &results)?;
+    }
     let verdict = judge(&results, &exceptions(EXCEPTIONS)?, options.patterns.is_empty());
     let ended = volume.end();
     verdict?;
@@ -60,7 +67,7 @@ fn rerun_alone(runner: &Runner<'_>, volume: &mut Volume, results: &mut Results) 
         volume.unmount()?;
         volume.mount()?;
         // Exact matching wants the name that the suite does not print.
-        let alone = runner.run(volume, &[format!("pjdfstest::tests::{name}")], true)?;
+        let alone = runner.run(volume.target(), volume.beside(), &[format!("pjdfstest::tests::{name}")], true)?;
         if alone.passed.contains(&name) {
             println!("{name}: passes when run alone");
             results.failed.remove(&name);
@@ -70,16 +77,36 @@ fn rerun_alone(runner: &Runner<'_>, volume: &mut Volume, results: &mut Results) 
     Ok(())
 }
 
+/// The same suite on a filesystem that only passes requests on, for the eye: nothing here depends on it.
+fn compare_with_bindfs(runner: &Runner<'_>, beside: &Path, patterns: &[String], ours: &Results) -> Result<()> {
+    if !installed("bindfs") {
+        skip("bindfs: not installed");
+        return Ok(());
+    }
+    let (under, over) = (beside.join("under"), beside.join("over"));
+    std::fs::create_dir(&under)?;
+    std::fs::create_dir(&over)?;
+    run_program(command("bindfs").arg(&under).arg(&over))?;
+    let theirs = runner.run(&over, beside, patterns, false);
+    run_always(command("umount").arg("-l").arg(&over))?;
+    let theirs = theirs?;
+    let only_theirs: Vec<&str> =
+        theirs.failed.keys().filter(|name| ours.passed.contains(*name)).map(String::as_str).collect();
+    println!("bindfs: {} passed, {} failed", theirs.passed.len(), theirs.failed.len());
+    println!("bindfs: {} fail that pass here: {}", only_theirs.len(), only_theirs.join(" "));
+    Ok(())
+}
+
 struct Runner<'a> {
     suite: &'a Path,
     configuration: &'a Path,
 }
 
 impl Runner<'_> {
-    fn run(&self, volume: &Volume, patterns: &[String], exact: bool) -> Result<Results> {
+    fn run(&self, target: &Path, beside: &Path, patterns: &[String], exact: bool) -> Result<Results> {
         let mut command = Command::new(self.suite);
-        command.arg("-c").arg(self.configuration).arg("-p").arg(volume.target());
-        command.arg("-s").arg(volume.beside()).args(exact.then_some("-e")).arg("--").args(patterns);
+        command.arg("-c").arg(self.configuration).arg("-p").arg(target);
+        command.arg("-s").arg(beside).args(exact.then_some("-e")).arg("--").args(patterns);
         let output = command.env("NO_COLOR", "1").stdin(Stdio::null()).output().context("pjdfstest")?;
         let text = String::from_utf8_lossy(&output.stdout);
         ensure!(text.contains("Summary"), "pjdfstest did not finish: {}", String::from_utf8_lossy(&output.stderr));

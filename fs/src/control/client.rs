@@ -139,6 +139,33 @@ mod tests {
         assert!(matches!(Client::connect_to(&mount), Err(ClientError::NoDaemon(_))));
     }
 
+    /// Tries a model until it is told to go on.
+    struct Trying(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+    impl ControlTarget for Trying {
+        fn handle(&self, request: Request) -> Response {
+            if request.takes_long() {
+                let _ = self.0.lock().unwrap().recv();
+            }
+            Echo.handle(request)
+        }
+    }
+
+    #[test]
+    fn a_request_that_takes_long_keeps_nobody_waiting_and_is_answered_at_the_end() {
+        let mount = a_mount();
+        let (go_on, told) = std::sync::mpsc::channel();
+        let server = Server::start(mount.device, Arc::new(Trying(told.into()))).unwrap();
+        let mut trying = Client::connect_to(&mount).unwrap();
+        trying.send(&Request::ModelRollback).unwrap();
+        let status = Client::connect_to(&mount).unwrap().ask(&Request::Status).unwrap();
+        assert!(matches!(status, Response::Status(status) if status.pid == 7));
+        go_on.send(()).unwrap();
+        server.finish(Ok(()));
+        assert_eq!(trying.receive().unwrap(), Response::Done("ModelRollback".into()));
+        assert!(matches!(trying.receive(), Err(ClientError::Closed)));
+    }
+
     #[test]
     fn whoever_awaits_the_end_learns_how_it_ended() {
         for (outcome, expected) in [(Ok(()), "Ok(Done(\"\"))"), (Err("flush failed".to_owned()), "flush failed")] {

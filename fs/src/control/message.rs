@@ -36,6 +36,13 @@ pub enum Request {
     AwaitEnd,
 }
 
+impl Request {
+    /// Whether others should not have to wait until it is answered. The connection ends with its answer.
+    pub fn takes_long(&self) -> bool {
+        matches!(self, Self::ModelUse { .. } | Self::ModelRollback | Self::GcRun)
+    }
+}
+
 /// The daemon's answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

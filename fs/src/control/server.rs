@@ -1,7 +1,8 @@
-//! The daemon's end of the control socket: one thread, one request at a time.
+//! The daemon's end of the control socket: one thread, one request at a time, but for requests that take long.
 //!
-//! Every client is on a clock and every line is bounded, so that no client can hold the thread for long; only the target's own
-//! work may. Connections that await the mount's end are parked and answered by [`Server::finish`].
+//! Every client is on a clock and every line is bounded, so that no client can hold the thread for long. A request that takes long gets a thread of
+//! its own, so that others learn the state of the mount meanwhile and can end it. Connections that await the mount's end are parked and
+//! answered by [`Server::finish`].
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -18,8 +19,10 @@ use super::{LINE_BYTES_MAX, address};
 const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
 /// Most connections that wait for the mount's end.
 const PARKED_MAX: usize = 16;
+/// Most requests that take long under way at once.
+const LONG_MAX: usize = 4;
 
-/// What a mount does when it is asked. Called from the control thread, one request at a time.
+/// What a mount does when it is asked. Requests that take long come from threads of their own, all others one at a time.
 pub trait ControlTarget: Send + Sync + 'static {
     /// Answers anything but [`Request::AwaitEnd`], which the server keeps to itself.
     fn handle(&self, request: Request) -> Response;
@@ -44,6 +47,8 @@ struct State {
     /// The client being served.
     current: Option<UnixStream>,
     parked: Vec<UnixStream>,
+    /// Threads that answer requests which take long.
+    long: Vec<JoinHandle<()>>,
 }
 
 impl Shared {
@@ -59,7 +64,7 @@ impl Server {
         let shared = Arc::new(Shared { listener, state: Mutex::default() });
         let for_thread = Arc::clone(&shared);
         let thread =
-            std::thread::Builder::new().name("control".into()).spawn(move || accept_all(&for_thread, &*target))?;
+            std::thread::Builder::new().name("control".into()).spawn(move || accept_all(&for_thread, &target))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -78,16 +83,17 @@ impl Server {
     }
 
     fn stop(&mut self) {
-        {
+        let long = {
             let mut state = self.shared.state();
             state.stopped = true;
             if let Some(client) = &state.current {
                 let _ = client.shutdown(std::net::Shutdown::Read);
             }
-        }
+            std::mem::take(&mut state.long)
+        };
         // On Linux this wakes accept(2) with EINVAL.
         let _ = rustix::net::shutdown(self.shared.listener.as_fd(), rustix::net::Shutdown::Both);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.thread.take().into_iter().chain(long) {
             let _ = thread.join();
         }
     }
@@ -99,7 +105,7 @@ impl Drop for Server {
     }
 }
 
-fn accept_all(shared: &Shared, target: &dyn ControlTarget) {
+fn accept_all(shared: &Arc<Shared>, target: &Arc<dyn ControlTarget>) {
     while let Ok((client, _)) = shared.listener.accept() {
         {
             let mut state = shared.state();
@@ -114,7 +120,7 @@ fn accept_all(shared: &Shared, target: &dyn ControlTarget) {
     }
 }
 
-fn serve(shared: &Shared, mut client: UnixStream, target: &dyn ControlTarget) -> io::Result<()> {
+fn serve(shared: &Arc<Shared>, mut client: UnixStream, target: &Arc<dyn ControlTarget>) -> io::Result<()> {
     client.set_read_timeout(Some(CLIENT_PATIENCE))?;
     client.set_write_timeout(Some(CLIENT_PATIENCE))?;
     let peer = rustix::net::sockopt::socket_peercred(&client)?;
@@ -135,6 +141,10 @@ fn serve(shared: &Shared, mut client: UnixStream, target: &dyn ControlTarget) ->
                 None => return Ok(()),
                 Some(refusal) => refusal,
             },
+            Ok(request) if request.takes_long() => match set_apart(shared, &client, target, request)? {
+                None => return Ok(()),
+                Some(refusal) => refusal,
+            },
             Ok(request) => target.handle(request),
             Err(why) => {
                 send(&mut client, &Response::Refused(why))?;
@@ -143,6 +153,29 @@ fn serve(shared: &Shared, mut client: UnixStream, target: &dyn ControlTarget) ->
         };
         send(&mut client, &response)?;
     }
+}
+
+/// Answers `request` from a thread of its own, and ends the connection; or says why not.
+fn set_apart(
+    shared: &Arc<Shared>,
+    client: &UnixStream,
+    target: &Arc<dyn ControlTarget>,
+    request: Request,
+) -> io::Result<Option<Response>> {
+    let mut state = shared.state();
+    state.long.retain(|thread| !thread.is_finished());
+    if state.stopped || state.long.len() == LONG_MAX {
+        return Ok(Some(Response::Refused("too much else is under way on this mount; try again later".into())));
+    }
+    let (target, mut theirs) = (Arc::clone(target), client.try_clone()?);
+    let thread = std::thread::Builder::new().name("control-long".into()).spawn(move || {
+        let response = target.handle(request);
+        // A client that has gone away needs no answer.
+        let _ = send(&mut theirs, &response);
+        let _ = theirs.shutdown(std::net::Shutdown::Both);
+    })?;
+    state.long.push(thread);
+    Ok(None)
 }
 
 fn read_request(line: &[u8]) -> Result<Request, String> {

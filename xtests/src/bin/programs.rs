@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-/// Run git, cargo, SQLite and tar on fresh mounts
+/// Run git, cargo, SQLite, tar, fio and stress-ng on fresh mounts
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]

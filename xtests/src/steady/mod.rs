@@ -100,15 +100,15 @@ fn backing_rate(directory: &Path, blocks: u64, overwrites: u64, options: &Option
 }
 
 /// The other process; ended with its standard input.
-struct Probe(Child);
+pub(crate) struct Probe(Child);
 
 impl Probe {
-    fn start(mut command: Command, target: &Path, beside: &Path) -> Result<Self> {
+    pub(crate) fn start(mut command: Command, target: &Path, beside: &Path) -> Result<Self> {
         let child = command.arg(target).arg(beside).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         Ok(Self(child.context("starting the probe")?))
     }
 
-    fn end(mut self) -> Result<Longest> {
+    pub(crate) fn end(mut self) -> Result<Longest> {
         drop(self.0.stdin.take());
         let mut text = String::new();
         self.0.stdout.take().context("the probe's answer")?.read_to_string(&mut text)?;
