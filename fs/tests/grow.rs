@@ -6,6 +6,7 @@ use gleanfs::device::{Device, MemoryDevice, ZonedSpec};
 use gleanfs::error::Error;
 use gleanfs::format::value::Time;
 use gleanfs::fsck::{CheckOptions, check};
+use gleanfs::meta::tune::{Changes, tune};
 use gleanfs::namespace::api::{Caller, Namespace, NewInode, NewKind};
 use gleanfs::trial::Subject;
 use gleanfs::trial::on_memory::{Mounted, OnMemory};
@@ -165,6 +166,32 @@ fn a_cut_at_any_write_leaves_the_old_size_or_the_new_one() {
             }
         }
         assert!(old_sizes > 0 && new_sizes > 0, "{old_sizes} {new_sizes}");
+    }
+}
+
+#[test]
+fn new_names_survive_a_cut_or_the_old_ones_do() {
+    let changes = Changes { label: Some("new".into()), uuid: Some([5; 16]) };
+    for subject in [plain(), zoned()] {
+        let device = subject.format().unwrap();
+        let mounted = mount(&subject, &device);
+        let file = create(&mounted, "file");
+        fill(&mounted, file, 0, 40);
+        mounted.filesystem.sync().unwrap();
+        drop(mounted);
+        for (writes, seed) in (0..3).flat_map(|writes| (0..8).map(move |seed| (writes, seed))) {
+            let device = Arc::new(device.snapshot());
+            device.crash_after(writes);
+            let outcome = tune(device.clone(), &changes);
+            let after = Arc::new(device.crash(seed));
+            sound(&after);
+            let again = mount(&subject, &after);
+            let now = again.volume.identity();
+            let is_new = (now.label.as_str(), now.uuid) == ("new", [5; 16]);
+            assert!(is_new || (now.label.as_str(), now.uuid) == ("", [7; 16]), "{now:?}");
+            assert!(is_new || outcome.is_err());
+            demand(&again, "file", 40);
+        }
     }
 }
 

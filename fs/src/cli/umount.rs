@@ -47,7 +47,7 @@ pub fn end(target: &Path, lazy: bool) -> Result<()> {
     let daemon = match Daemon::listen(&mount) {
         Ok(daemon) => Some(daemon),
         // A dead daemon: nothing is left to wait for, and the mount is only in the way.
-        Err(ClientError::NoDaemon(_)) => None,
+        Err(ClientError::NoDaemon(_) | ClientError::Closed | ClientError::Io(_)) => None,
         Err(other) => return Err(Failure::with_status(other, STATUS_FAILED)),
     };
     detach(&mount.target, lazy)

@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -106,15 +105,11 @@ impl Mount {
     /// Ends the daemon as a crash does; the dead mount stays.
     pub fn kill_daemon(&self) {
         let pid = self.status()["pid"].as_i64().unwrap() as i32;
-        // SAFETY: the daemon of this mount, which the test has started.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while Path::new(&format!("/proc/{pid}/maps")).exists()
-            && fs::read(format!("/proc/{pid}/maps")).is_ok_and(|m| !m.is_empty())
-        {
-            assert!(Instant::now() < deadline, "process {pid} does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL).unwrap();
+        let mut ended = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut ended, None).unwrap();
     }
 }
 
