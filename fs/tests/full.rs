@@ -163,19 +163,16 @@ fn names(subject: OnMemory) {
 }
 
 #[test]
-#[ignore = "known: where all is metadata, checkpoints of scattered unlinks take more room than each gives back, and one fails"]
 fn zones_full_of_names_are_emptied() {
     names(zoned(24, 256));
 }
 
 #[test]
-#[ignore = "known: where all is metadata, checkpoints of scattered unlinks take more room than each gives back, and one fails"]
 fn a_conventional_device_full_of_names_is_emptied() {
     names(plain(384, 32));
 }
 
 #[test]
-#[ignore = "known: where all is metadata, checkpoints of scattered unlinks take more room than each gives back, and one fails"]
 fn tiny_zones_full_of_names_are_emptied() {
     names(zoned(24, 40));
 }

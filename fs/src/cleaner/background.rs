@@ -108,7 +108,7 @@ impl Cleaner {
                 continue;
             }
             if self.volume.changed_since_checkpoint() {
-                match self.volume.checkpoint(false) {
+                match self.checkpoint_that_pays() {
                     Ok(()) | Err(Error::Latched(_) | Error::ReadOnly) => {}
                     Err(e) => tracing::error!("{e}"),
                 }

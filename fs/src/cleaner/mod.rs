@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use gleanfs_gc::segment::SegmentFacts;
 use gleanfs_gc::victim::{Greedy, VictimPolicy};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::Result;
 use crate::meta::volume::Volume;
@@ -154,7 +154,10 @@ impl Cleaner {
 
     /// Cleans one segment. `None` if there is none worth it. The longest part holds no lock that an operation needs.
     pub fn clean_one(&self) -> Result<Option<moving::Moved>> {
-        let _one = self.cleaning.lock();
+        self.clean_next(self.cleaning.lock())
+    }
+
+    fn clean_next(&self, _one_at_a_time: MutexGuard<'_, ()>) -> Result<Option<moving::Moved>> {
         let emergency = self.pressure() == Pressure::Emergency;
         let begun = Instant::now();
         let Some((decider, victim)) = self.choose(emergency) else { return Ok(None) };

@@ -24,6 +24,10 @@ impl Relief for Cleaner {
         volume.log().drive();
         if self.inline { self.relieve_inline(volume, purpose) } else { self.wait_for_room(volume, purpose) }
     }
+
+    fn checkpoint(&self, _volume: &Volume) -> Result<()> {
+        self.checkpoint_that_pays()
+    }
 }
 
 impl Cleaner {
@@ -38,6 +42,23 @@ impl Cleaner {
         let pause = self.pacing.book(bytes.div_ceil(BLOCK_SIZE as u64), shortage, Instant::now());
         self.counters.throttled_us.fetch_add(pause.as_micros() as u64, Ordering::Relaxed);
         pause
+    }
+
+    /// Takes a checkpoint; where room is short, not before so much is cleaned that it gives back what it takes, because the next one must find its
+    /// reserve again (I5). What is cleaned takes part in the checkpoint: its nodes are written elsewhere by it.
+    pub(super) fn checkpoint_that_pays(&self) -> Result<()> {
+        let volume = &self.volume;
+        let reserve = volume.room().reserves().checkpoint as u32;
+        while volume.checkpoint_cost() + reserve > self.obtainable() && volume.dirty_share() < 1.0 {
+            // Whoever cleans already may be waiting for this checkpoint.
+            let Some(idle) = self.cleaning.try_lock() else { break };
+            match self.clean_next(idle) {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(Error::NoSpace) => break,
+                Err(e) => return Err(e),
+            }
+        }
+        volume.checkpoint(false)
     }
 
     /// Segments that can be opened now or after the next checkpoint.
@@ -104,7 +125,7 @@ impl Cleaner {
                     }
                 }
             }
-            volume.checkpoint(false)?;
+            self.checkpoint_that_pays()?;
             volume.log().prepare(2)?;
         }
         Err(Error::NoSpace)

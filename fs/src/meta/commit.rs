@@ -119,7 +119,7 @@ impl Volume {
             return Err(Error::MustWait);
         }
         *squeezed = true;
-        self.checkpoint(false)
+        self.checkpoint_for_room()
     }
 
     fn reserve(&self, head: HeadId, blocks: u32, record: RecordRoom, purpose: Purpose) -> Result<Ticket<'_>> {

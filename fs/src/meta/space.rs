@@ -44,12 +44,12 @@ impl LogRoom {
     }
 
     /// Blocks of a segment that are not chunk headers.
-    fn payload_blocks(&self) -> u32 {
+    pub(super) fn payload_blocks(&self) -> u32 {
         self.segment_blocks - self.segment_blocks.div_ceil(64) - 1
     }
 
     /// Pages of both tables that one checkpoint can have to write, the node table's leaves aside (they count as nodes).
-    fn table_pages(&self) -> u32 {
+    pub(super) fn table_pages(&self) -> u32 {
         self.segments / 100 + 12
     }
 

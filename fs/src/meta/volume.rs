@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::chunk::{PageId, TableId};
 use crate::format::edit::Edit;
 use crate::format::superblock::{Checkpoint, Identity, Superblock};
+use crate::format::table::{NODE_LEVELS, REFS_PER_PAGE, SEGMENT_LEVELS};
 use crate::log::{Log, Purpose};
 use crate::types::{BLOCK_SIZE, BlockAddr, Ino, Lsn, NodeId, WriteClock};
 
@@ -113,7 +114,17 @@ pub trait Relief: Send + Sync {
     /// Called with no lock held by an operation that found no room; returns when it is worth trying again, `NoSpace` if
     /// nothing can be done, `MustWait` if that takes time and the thread has none ([`super::patience`]).
     fn relieve(&self, volume: &Volume, purpose: Purpose) -> Result<()>;
+
+    /// Takes a checkpoint because an operation needs what it gives back, and sees to it that it gives back more than it takes.
+    fn checkpoint(&self, volume: &Volume) -> Result<()> {
+        volume.checkpoint(false)
+    }
 }
+
+/// Part of a checkpoint that is for cleaning alone when room is short and everything live is a node.
+const CLEANING_SHARE: f64 = 0.9;
+/// Table pages that a checkpoint can write where none were: a path down both tables.
+const NEW_PAGES_MAX: u8 = NODE_LEVELS + SEGMENT_LEVELS;
 
 /// What the checkpoint lock guards.
 pub(crate) struct Checkpoints {
@@ -199,6 +210,14 @@ impl Volume {
         }
     }
 
+    /// A checkpoint on behalf of an operation.
+    pub(crate) fn checkpoint_for_room(&self) -> Result<()> {
+        match self.relief.get().and_then(Weak::upgrade) {
+            Some(relief) => relief.checkpoint(self),
+            None => self.checkpoint(false),
+        }
+    }
+
     /// Whether an operation of this kind that waited should try again.
     pub(crate) fn has_room(&self, purpose: Purpose) -> bool {
         self.dirty_share() < 1.0 && self.log.has_room(purpose)
@@ -207,6 +226,32 @@ impl Volume {
     /// Dirty nodes, as a share of what they may be.
     pub(crate) fn dirty_share(&self) -> f64 {
         self.dirty_share_of(&self.state.read())
+    }
+
+    /// Most dirty nodes of operations. Where room is short and most of what lives are nodes, a checkpoint has to be mostly cleaning, so little of it
+    /// may be anything else (I5).
+    fn dirty_nodes_max(&self, state: &State) -> usize {
+        let room = self.room();
+        let most = room.dirty_nodes_max();
+        if self.log.available_segments() >= room.low_segments() {
+            return most;
+        }
+        let nodes = state.node_share();
+        (most as f64 * (1.0 - nodes * nodes * CLEANING_SHARE)) as usize
+    }
+
+    /// Segments that a checkpoint taken now opens at most.
+    pub(crate) fn checkpoint_cost(&self) -> u32 {
+        let room = self.room();
+        let state = self.state.read();
+        let dirty = state.tree.dirty_count() as u64;
+        let entries_changed = dirty + state.tree.freed().len() as u64;
+        // Pages that are there already, and the few that it can add.
+        let leaves = entries_changed.min(state.tree.next_node().0 / REFS_PER_PAGE as u64 + 1);
+        let pages = (leaves + u64::from(room.table_pages())).min(state.totals.table_blocks + u64::from(NEW_PAGES_MAX));
+        drop(state);
+        let left = self.log.node_head_room();
+        (dirty + pages).saturating_sub(u64::from(left)).div_ceil(u64::from(room.payload_blocks())) as u32
     }
 
     pub(crate) fn live_data_blocks(&self) -> u64 {
@@ -262,7 +307,7 @@ impl Volume {
 
     /// Dirty nodes can neither be evicted nor be more than the checkpoint's reserve takes (I5): their share of both limits, the larger one.
     pub(crate) fn dirty_share_of(&self, state: &State) -> f64 {
-        let count = state.tree.dirty_count() as f64 / self.room().dirty_nodes_max() as f64;
+        let count = state.tree.dirty_count() as f64 / self.dirty_nodes_max(state) as f64;
         // Half of the cache, so that the other half holds what an operation needs at once.
         let bytes_max = (self.cache_bytes / 2).max(DIRTY_BYTES_LEAST);
         count.max(state.tree.dirty_bytes() as f64 / bytes_max as f64)
