@@ -297,6 +297,15 @@ impl Volume {
         }
     }
 
+    /// Evicts what the checkpoint has made evictable, used lately or not. Plans may have to load a node again, but not so often that they
+    /// starve.
+    fn trim_after_checkpoint(&self) {
+        let over = self.state.read().tree.memory_bytes() > self.cache_bytes;
+        if over {
+            self.state.write().tree.evict_to(self.cache_bytes / 16 * 15);
+        }
+    }
+
     /// The same for who has changed the state: what is created is never loaded, so growth has to be met here too.
     pub(crate) fn trim_locked(&self, state: &mut State) {
         if state.tree.memory_bytes() > self.cache_bytes {
@@ -381,7 +390,7 @@ impl Volume {
         checkpoints.slots.write(&superblock)?;
         self.log.flush_once()?; // The commit point: from here on this checkpoint is the one that a mount starts from.
         checkpoint::release(&taken, &self.state, &self.log);
-        self.trim_cache();
+        self.trim_after_checkpoint();
         self.last_checkpoint_lsn.store(taken.checkpoint.lsn.0, Ordering::Relaxed);
         checkpoints.last = taken.checkpoint;
         self.checkpoint_count.fetch_add(1, Ordering::Relaxed);
