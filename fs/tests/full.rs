@@ -169,7 +169,7 @@ fn zones_full_of_names_are_emptied() {
 
 #[test]
 fn a_conventional_device_full_of_names_is_emptied() {
-    names(plain(384, 32));
+    names(plain(96, 32));
 }
 
 #[test]

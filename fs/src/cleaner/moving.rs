@@ -356,8 +356,7 @@ fn mark_nodes(volume: &Volume, nodes: &[(NodeId, BlockAddr)]) -> Result<u32> {
                 Err(e) => return Err(e),
             }
         }
-        let full = volume.dirty_share() >= 1.0;
-        if full {
+        if volume.dirty_is_full() {
             volume.checkpoint(false)?;
         }
     }

@@ -49,7 +49,7 @@ impl Cleaner {
     pub(super) fn checkpoint_that_pays(&self) -> Result<()> {
         let volume = &self.volume;
         let reserve = volume.room().reserves().checkpoint as u32;
-        while volume.checkpoint_cost() + reserve > self.obtainable() && volume.dirty_share() < 1.0 {
+        while volume.checkpoint_cost() + reserve > self.obtainable() && !volume.dirty_is_full() {
             // Whoever cleans already may be waiting for this checkpoint.
             let Some(idle) = self.cleaning.try_lock() else { break };
             match self.clean_next(idle) {
@@ -120,7 +120,7 @@ impl Cleaner {
             // The cleaner itself waits: only a checkpoint can help.
             if purpose != Purpose::Cleaner {
                 for _ in 0..INLINE_VICTIMS {
-                    if self.obtainable() >= self.marks().high || self.clean_one()?.is_none() {
+                    if self.obtainable() >= self.marks().high || volume.dirty_is_full() || self.clean_one()?.is_none() {
                         break;
                     }
                 }

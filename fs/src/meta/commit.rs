@@ -210,7 +210,7 @@ impl Volume {
 
     /// I7: what the edits add must fit; what they replace or free needs no room.
     fn check_space(&self, state: &State, edits: &[Edit]) -> Result<()> {
-        let mut added = 0;
+        let (mut added, mut removed) = (0, 0);
         for edit in edits {
             match edit {
                 Edit::Map { ino, first, extent } => {
@@ -220,9 +220,13 @@ impl Volume {
                     added += u64::from(extent.blocks) - mapped;
                 }
                 Edit::Put { key, .. } if state.tree.get(key)?.is_none() => added += 1,
+                Edit::Delete { key } if state.tree.get(key)?.is_some() => removed += 1,
                 _ => {}
             }
         }
+        // An item for an item: unlinking puts one on a list. Overwriting may have split extents beyond what users may fill (it is never
+        // refused), and even then a full filesystem can be emptied.
+        let added: u64 = added.saturating_sub(removed);
         let limit = self.identity().capacity_blocks + if releases(edits) { RELEASE_TRANCHE_BLOCKS } else { 0 };
         if added > 0 && state.used_blocks() + added > limit {
             return Err(Error::NoSpace);

@@ -240,6 +240,11 @@ impl Volume {
         (most as f64 * (1.0 - nodes * nodes * CLEANING_SHARE)) as usize
     }
 
+    /// Whether there are as many dirty nodes as a checkpoint's reserve can take, whoever made them dirty.
+    pub(crate) fn dirty_is_full(&self) -> bool {
+        self.state.read().tree.dirty_count() >= self.room().dirty_nodes_max()
+    }
+
     /// Segments that a checkpoint taken now opens at most.
     pub(crate) fn checkpoint_cost(&self) -> u32 {
         let room = self.room();
