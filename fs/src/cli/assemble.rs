@@ -30,6 +30,7 @@ use crate::meta::image::open_image;
 use crate::meta::mkfs::{FormatOptions, format as format_device};
 use crate::meta::space::segment_blocks_for;
 use crate::namespace::root_edits;
+use crate::proxy::Authority;
 use crate::proxy::service::{self, AdviceOptions};
 use crate::types::BLOCK_SIZE;
 
@@ -104,7 +105,7 @@ pub fn serve(request: &MountRequest, mounted: Ready) -> Result<()> {
     let options = daemon_options(request);
     if let Err(why) = &options.advice.library
         && !options.read_only
-        && options.advice.level_max > TrustLevel::Fallback
+        && options.advice.authority != Authority::Earned(TrustLevel::Fallback)
     {
         eprintln!("gleanfs: no model will be asked: {why}; gleanfs model fetch gets the library");
     }
@@ -137,11 +138,12 @@ fn advice_options(options: &MountOptions) -> AdviceOptions {
         model: options.model.clone(),
         watch: options.watch.clone(),
         library: library(options.library.clone()),
-        level_max: match options.trust_max {
-            TrustMax::Fallback => TrustLevel::Fallback,
-            TrustMax::Learning => TrustLevel::Learning,
-            TrustMax::Collaboration => TrustLevel::Collaboration,
-            TrustMax::Recommendation => TrustLevel::Recommendation,
+        authority: match options.trust_max {
+            TrustMax::Fallback => Authority::Earned(TrustLevel::Fallback),
+            TrustMax::Learning => Authority::Earned(TrustLevel::Learning),
+            TrustMax::Collaboration => Authority::Earned(TrustLevel::Collaboration),
+            TrustMax::Recommendation => Authority::Earned(TrustLevel::Recommendation),
+            TrustMax::Forced => Authority::Forced,
         },
         deadline_us: u64::from(options.deadline_us),
     }
