@@ -306,11 +306,10 @@ mod tests {
     fn without_an_answer_or_without_trust_the_fallback_decides() {
         let (shared, mut p) = placement(6);
         assert_eq!((p.user_write(&write(10)), p.classes(), p.by_model()), (1, 6, false));
-        assert!(
-            shared
-                .questions
-                .push(super::super::questions::Question { like: gleanfs_gc::features::Likeness(9), row: [0.0; 15] })
-        );
+        assert!(shared.questions.push(super::super::questions::Question {
+            like: gleanfs_gc::features::Likeness(9),
+            row: Default::default()
+        }));
         assert_eq!(answer(&shared, 0), 1, "no model: nothing was asked");
         shared.set_model(1, LikenessMask::ALL);
         shared.set_asking(true);

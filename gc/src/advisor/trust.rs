@@ -54,8 +54,8 @@ pub enum Decider {
     Fallback,
 }
 
-/// Most that a model which has fallen again and again must show, in usual portions of evidence.
-const PROBATION_MAX: u64 = 32;
+/// Most judgements that a model which has fallen again and again must pass for a step up.
+const PROBATION_MAX: u32 = 32;
 
 /// Thresholds. Ratios are the model's cost over the fallback's: below 1 the model is better.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -135,8 +135,10 @@ pub struct Trust {
     before: [Work; 2],
     /// Judgements in a row that found the model behind.
     behind: u32,
-    /// So many times the usual evidence is asked for a step up.
-    probation: u64,
+    /// Judgements that found it as good, less those that did not.
+    good: u32,
+    /// So many of them it takes for a step up.
+    probation: u32,
     deadlines: Deadlines,
     sit_out: u64,
     sit_out_next: u64,
@@ -186,6 +188,7 @@ impl Trust {
             fallback: Work::default(),
             before: [Work::default(); 2],
             behind: 0,
+            good: 0,
             probation: 1,
             deadlines: Deadlines::default(),
             sit_out: 0,
@@ -240,8 +243,7 @@ impl Trust {
         self.scores.model_cost += model_cost;
         self.scores.fallback_cost += fallback_cost;
         let learning = self.level == TrustLevel::Learning;
-        let enough = self.config.scored_min * if learning { self.probation } else { 1 };
-        if self.scores.count >= enough {
+        if self.scores.count >= self.config.scored_min {
             let scores = std::mem::take(&mut self.scores);
             let ratio = self.compare(scores.model_cost, scores.fallback_cost);
             self.judge(ratio, self.config.demote_ratio, learning);
@@ -279,7 +281,7 @@ impl Trust {
         work.moved_blocks += moved_blocks as f64;
         work.freed_segments += freed_segments as f64;
         let collaboration = self.level == TrustLevel::Collaboration;
-        let enough = (self.config.freed_min * if collaboration { self.probation } else { 1 }) as f64;
+        let enough = self.config.freed_min as f64;
         if self.level() < TrustLevel::Collaboration {
             // Keeps the fallback's record recent while nothing is judged.
             if self.fallback.freed_segments > 8.0 * enough {
@@ -349,10 +351,13 @@ impl Trust {
         self.behind = if ratio > self.config.behind_ratio { self.behind + 1 } else { 0 };
         if ratio > demote_ratio || self.behind >= self.config.behind_times {
             self.fall();
-        } else if may_rise
-            && ratio <= self.config.promote_ratio
-            && self.deadlines.share <= self.config.missed_share_promote
-        {
+            return;
+        }
+        if !may_rise {
+            return;
+        }
+        self.good = if ratio <= self.config.promote_ratio { self.good + 1 } else { self.good.saturating_sub(1) };
+        if self.good >= self.probation && self.deadlines.share <= self.config.missed_share_promote {
             self.step_up();
         }
     }
@@ -396,7 +401,7 @@ impl Trust {
         self.scores = Scores::default();
         self.model = Work::default();
         self.fallback = Work::default();
-        self.behind = 0;
+        (self.behind, self.good) = (0, 0);
         (self.deadlines.met, self.deadlines.missed) = (0, 0);
     }
 }
