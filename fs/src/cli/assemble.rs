@@ -37,6 +37,7 @@ use crate::meta::space::{LogRoom, OVERPROVISION_PERCENT, segment_blocks_for};
 use crate::meta::tune::{Changes, tune as change_names};
 use crate::meta::volume::{Volume, VolumeOptions};
 use crate::namespace::root_edits;
+use crate::proxy::Authority;
 use crate::proxy::service::{self, AdviceOptions};
 use crate::types::BLOCK_SIZE;
 
@@ -196,7 +197,7 @@ fn make_zones(path: &Path, options: &MkfsOptions, zoned: &ZonedOptions) -> Resul
 /// checkpoint is durable.
 pub fn serve(request: &MountRequest, mounted: Ready) -> Result<()> {
     let options = daemon_options(request);
-    let asks = !options.read_only && options.advice.level_max > TrustLevel::Fallback;
+    let asks = !options.read_only && options.advice.authority != Authority::Earned(TrustLevel::Fallback);
     let missing = options.advice.library.clone().err().filter(|_| asks);
     let told = Box::new(move || {
         // Only now: a mount that fails has one line to say, and another one.
@@ -234,11 +235,12 @@ fn advice_options(options: &MountOptions) -> AdviceOptions {
         model: options.model.clone(),
         watch: options.watch.clone(),
         library: library(options.library.clone()),
-        level_max: match options.trust_max {
-            TrustMax::Fallback => TrustLevel::Fallback,
-            TrustMax::Learning => TrustLevel::Learning,
-            TrustMax::Collaboration => TrustLevel::Collaboration,
-            TrustMax::Recommendation => TrustLevel::Recommendation,
+        authority: match options.trust_max {
+            TrustMax::Fallback => Authority::Earned(TrustLevel::Fallback),
+            TrustMax::Learning => Authority::Earned(TrustLevel::Learning),
+            TrustMax::Collaboration => Authority::Earned(TrustLevel::Collaboration),
+            TrustMax::Recommendation => Authority::Earned(TrustLevel::Recommendation),
+            TrustMax::Forced => Authority::Forced,
         },
         deadline_us: u64::from(options.deadline_us),
     }

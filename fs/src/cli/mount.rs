@@ -26,7 +26,8 @@ Options for -o, separated by commas:
   model=FILE             ONNX model for the cleaner [the shipped one]
   watch=FILE             use this model whenever the file is replaced
   library=FILE           ONNX Runtime library [the cached one]
-  trust=LEVEL            most that a model may do: fallback, learning, collaboration, recommendation
+  trust=LEVEL            most that a model may do: fallback, learning, collaboration, recommendation;
+                         or forced: it decides from its first answer on, whatever that costs
   deadline=US            age past which a recommendation is not used [20000]
   gc=on|off|sync         clean in the background, only when space is short, or only in the writer
   checkpoint=SECS        longest time between checkpoints [30]

@@ -61,7 +61,7 @@ pub struct DaemonOptions {
 }
 
 /// The best fixed pair: what decides when no model does.
-pub const POLICY_DEFAULT: &str = "cost-age/ewma";
+pub const POLICY_DEFAULT: &str = "cost-age-class/ewma";
 
 /// Threads that write chunks.
 const WRITER_THREADS: usize = 2;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use gleanfs_gc::placement::{WriteFacts, interval_log2, merge};
+use gleanfs_gc::placement::{WriteFacts, interval_code, merge};
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
@@ -255,7 +255,7 @@ impl Volume {
             file_size_bytes: hint.file_size,
             now: self.log.write_clock().0,
             previous: previous.map(|p| p.0),
-            previous_interval_log2: previous.map_or(0, |p| p.1),
+            previous_interval: previous.map_or(0, |p| p.1),
             live_blocks,
         };
         let mut placement = self.placement.lock();
@@ -278,7 +278,7 @@ fn payload_blocks(edits: &[Edit]) -> u64 {
     edits.iter().map(|edit| edit.blocks_written().count() as u64).sum()
 }
 
-/// Fills in when each extent was written and how long its predecessor lived.
+/// Fills in when each extent was written and how long its predecessors lived on average.
 fn stamp(state: &State, inner: &Inner, edits: &mut [Edit]) -> Result<()> {
     let mut now = inner.clock();
     for edit in edits {
@@ -287,9 +287,10 @@ fn stamp(state: &State, inner: &Inner, edits: &mut [Edit]) -> Result<()> {
             continue;
         }
         let old: SmallVec<_> = overlapping(&state.tree, *ino, *first, *first + 1)?;
-        let before = old.first().filter(|m| m.extent.kind == ExtentKind::Data).map(|m| m.extent.birth);
+        let before = old.first().filter(|m| m.extent.kind == ExtentKind::Data).map(|m| &m.extent);
         extent.birth = now;
-        extent.interval_log2 = interval_log2(before.map(|b| b.0), now.0);
+        let stored = before.map_or(0, |old| old.interval_log2);
+        extent.interval_log2 = interval_code(before.map(|old| old.birth.0), stored, now.0);
         now.0 += u64::from(extent.blocks);
     }
     Ok(())
