@@ -12,7 +12,7 @@ mod likeness;
 mod placement;
 mod victim;
 
-pub use likeness::{Likeness, LikenessMask};
+pub use likeness::{Likeness, LikenessMask, rounded};
 pub(crate) use placement::forget_table;
 pub use placement::{PLACEMENT, PlacementFeature, PlacementRow};
 pub use victim::{VICTIM, VictimContext, VictimFeature, VictimRow};

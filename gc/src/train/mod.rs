@@ -69,17 +69,18 @@ pub fn collect(options: &TrainOptions, placement: &mut dyn FnMut() -> Box<dyn Pl
     samples
 }
 
-/// Fills the volume, lets it settle, records for as long as it has blocks twice over, then watches for three times as long.
+/// Fills the volume, records from the first overwrite on until it was written three times more, then watches for as long again. A model must know young
+/// volumes too: there most blocks have no interval yet.
 fn record(scene: &Scene, placement: &mut dyn Placement, samples: usize, seed: u64) -> Vec<Sample> {
     let (mut load, blocks) = (scene.load(seed), u64::from(scene.blocks));
     let mut sim = Simulator::new(scene.geometry, scene.blocks);
     // About as many moves as user writes are expected; the recorder stops at its limit.
-    let mut recorder =
-        Recorder::new(scene.blocks, samples as f64 / (4 * blocks) as f64, samples, seed).knowing(load.mean_intervals());
+    let share = samples as f64 / (6 * blocks) as f64;
+    let mut recorder = Recorder::new(scene.blocks, share, samples, seed).knowing(load.mean_intervals());
     recorder.set_recording(false);
-    sim.drive(load.as_mut(), placement, &mut CostAgeClass, Some(&mut recorder), blocks * 3);
+    sim.drive(load.as_mut(), placement, &mut CostAgeClass, Some(&mut recorder), blocks);
     recorder.set_recording(true);
-    sim.drive(load.as_mut(), placement, &mut CostAgeClass, Some(&mut recorder), blocks * 2);
+    sim.drive(load.as_mut(), placement, &mut CostAgeClass, Some(&mut recorder), blocks * 3);
     recorder.set_recording(false);
     sim.drive(load.as_mut(), placement, &mut CostAgeClass, Some(&mut recorder), blocks * 3);
     recorder.finish(sim.now(), sim.live_blocks())
