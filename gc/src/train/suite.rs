@@ -47,8 +47,14 @@ impl Scene {
     }
 }
 
-/// What models are fitted to. Of these settings only `uniform` and `files` are judged too, at other sizes and seeds.
+/// What models are fitted to: volumes of `blocks` blocks and of four times as many. Of these settings only `uniform` and `files` are judged too, at other
+/// sizes and seeds.
 pub fn training_scenes(blocks: u32) -> Vec<Scene> {
+    let (small, large) = (scenes_of(blocks), scenes_of(4 * blocks));
+    small.into_iter().zip(large).enumerate().map(|(n, (small, large))| if n % 2 == 0 { small } else { large }).collect()
+}
+
+fn scenes_of(blocks: u32) -> Vec<Scene> {
     let shift = |periods: f64| (f64::from(blocks) * periods) as u64;
     let overwrites = |name, pattern| Scene::overwrites(name, blocks, pattern);
     vec![
