@@ -20,6 +20,10 @@ pub enum Error {
     /// A metadata node is not in memory. Never seen outside `meta`: the operation is planned again once it is.
     #[error("metadata node {0} is not in memory")]
     NodeMiss(NodeId),
+    /// The operation would have to wait for room on a thread that may not (see `meta::patience`). Never seen by a user: the operation is
+    /// begun again on a thread that may.
+    #[error("there is no room at this moment")]
+    MustWait,
     /// Some other use of the image stands in the way, or it is not fit for use; a whole sentence for the user.
     #[error("{0}")]
     Refused(String),

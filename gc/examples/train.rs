@@ -46,13 +46,16 @@ fn judge(mlp: &Mlp, options: &TrainOptions) {
         ("user-cleaner + cost-age", fixed("user-cleaner"), "cost-age"),
         ("sepbit + cost-age", fixed("sepbit"), "cost-age"),
         ("ewma + cost-age", fixed("ewma"), "cost-age"),
+        ("ewma + cost-age-class", fixed("ewma"), "cost-age-class"),
+        ("model + cost-age-class", learned(mlp.clone()), "cost-age-class"),
         ("model + cost-age", learned(mlp.clone()), "cost-age"),
         ("model + greedy", learned(mlp.clone()), "greedy"),
-        ("constant + cost-age", learned(mlp.constant()), "cost-age"),
-        ("shuffled labels + cost-age", learned(shuffled_labels(&samples, &options.fit, 5)), "cost-age"),
-        ("shuffled rows + cost-age", Box::new(shuffled), "cost-age"),
+        ("constant + cost-age-class", learned(mlp.constant()), "cost-age-class"),
+        ("shuffled labels + cost-age-class", learned(shuffled_labels(&samples, &options.fit, 5)), "cost-age-class"),
+        ("shuffled rows + cost-age-class", Box::new(shuffled), "cost-age-class"),
+        ("shuffled rows + greedy", Box::new(shuffled), "greedy"),
     ];
-    let scenes = evaluation_scenes(65_536);
+    let scenes = evaluation_scenes(32_768);
     print!("| policies |");
     scenes.iter().for_each(|s| print!(" {} |", s.name));
     println!("\n|---|{}", "---|".repeat(scenes.len()));

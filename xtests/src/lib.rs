@@ -5,15 +5,20 @@
 //! complaint is about the filesystem and not about the driver.
 
 pub mod block;
+pub mod counters;
 pub mod fsx;
 pub mod killloop;
 mod load;
 pub mod many;
+pub mod memory;
 pub mod pjdfstest;
 pub mod program;
 pub mod programs;
 pub mod random;
+pub mod small;
 pub mod steady;
+pub mod table;
+pub mod testdisk;
 pub mod volume;
 pub mod workers;
 

@@ -18,20 +18,29 @@ fn profile() -> Result<(PathBuf, bool)> {
 /// The gleanfs executable of the same target directory and profile. Built first if it is missing, and brought up to
 /// date when a campaign was started by `cargo run`; a test trusts `cargo test --workspace` to have built it.
 pub fn gleanfs() -> Result<PathBuf> {
+    executable("gleanfs", "gleanfs")
+}
+
+/// Another program of this crate, found and built the same way.
+pub fn own(name: &str) -> Result<PathBuf> {
+    executable(env!("CARGO_PKG_NAME"), name)
+}
+
+fn executable(package: &str, name: &str) -> Result<PathBuf> {
     let (profile, is_test) = profile()?;
-    let program = profile.join("gleanfs");
+    let program = profile.join(name);
     let cargo = std::env::var_os("CARGO");
     if program.exists() && (is_test || cargo.is_none()) {
         return Ok(program);
     }
-    let Some(cargo) = cargo else { bail!("{}: not there; run cargo build -p gleanfs", program.display()) };
+    let Some(cargo) = cargo else { bail!("{}: not there; run cargo build -p {package}", program.display()) };
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "-p", "gleanfs"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    build.args(["build", "--quiet", "-p", package, "--bin", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
     build.env("CARGO_TARGET_DIR", profile.parent().context("a profile has a target directory")?);
     if profile.file_name().is_some_and(|name| name == "release") {
         build.arg("--release");
     }
-    ensure!(build.status().context("cargo")?.success(), "building gleanfs failed");
+    ensure!(build.status().context("cargo")?.success(), "building {name} failed");
     ensure!(program.exists(), "{}: not there after a build", program.display());
     Ok(program)
 }

@@ -1,17 +1,19 @@
 //! A filesystem under test: made in a directory of its own, mounted, and taken down again whatever happens.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use gleanfs::cli::bench::process::{command, run, run_always};
-use gleanfs::control::Client;
+use gleanfs::control::{Client, Status};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
 use crate::program;
+use crate::testdisk::cut::PowerCut;
+use crate::testdisk::{self, TestDisk};
 
 /// The filesystem to test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,11 +32,22 @@ pub enum Backing {
     Loop,
     /// A zoned image.
     Zoned,
+    /// A disk that loses its write cache when its process is killed.
+    Testdisk,
 }
 
-/// Shape of zoned images: a capacity below the size, as real devices have it.
-const ZONE_MIB: u64 = 8;
-const ZONE_CAPACITY_MIB: u64 = 6;
+/// Zones of a zoned image: large ones, unless that left so few that the reserves take a notable share of them.
+const ZONES_LEAST: u64 = 256;
+const ZONE_KIB_LEAST: u64 = 1 << 10;
+const ZONE_KIB_MOST: u64 = 8 << 10;
+
+/// Zone size and capacity in KiB: the capacity is below the size, as on real devices.
+fn zone_shape(size_mib: u64) -> (u64, u64) {
+    let even = (size_mib << 10) / ZONES_LEAST;
+    let size = (even + 1).next_power_of_two() / 2;
+    let size = size.clamp(ZONE_KIB_LEAST, ZONE_KIB_MOST);
+    (size, size / 4 * 3)
+}
 
 /// How to make and mount a filesystem; the arguments that all campaigns share.
 #[derive(Clone, Debug, clap::Args)]
@@ -54,11 +67,21 @@ pub struct Setup {
     /// Directory for images and mount points [default: the system's for temporary files]
     #[arg(long)]
     pub scratch: Option<PathBuf>,
+    /// Percent of the writes of which a test disk keeps something before a flush
+    #[arg(long, default_value_t = testdisk::DESTAGE_PERCENT)]
+    pub destage: u64,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { peer: Peer::Gleanfs, backing: Backing::File, options: String::new(), size_mib: 512, scratch: None }
+        Self {
+            peer: Peer::Gleanfs,
+            backing: Backing::File,
+            options: String::new(),
+            size_mib: 512,
+            scratch: None,
+            destage: testdisk::DESTAGE_PERCENT,
+        }
     }
 }
 
@@ -72,7 +95,8 @@ impl Setup {
         let program = if self.peer == Peer::Gleanfs { program::gleanfs()? } else { PathBuf::new() };
         let target = scratch.path().join("mnt");
         std::fs::create_dir(&target)?;
-        let mut volume = Volume { setup: self.clone(), program, target, scratch, loop_device: None, is_mounted: false };
+        let mut volume =
+            Volume { setup: self.clone(), program, target, disk: None, scratch, loop_device: None, is_mounted: false };
         volume.prepare_backing()?;
         volume.make()?;
         volume.mount()?;
@@ -88,6 +112,7 @@ pub struct Volume {
     target: PathBuf,
     loop_device: Option<PathBuf>,
     is_mounted: bool,
+    disk: Option<TestDisk>,
     scratch: TempDir,
 }
 
@@ -108,7 +133,12 @@ impl Volume {
     /// Bytes of the device that can be written.
     pub fn device_bytes(&self) -> u64 {
         let addressed = self.setup.size_mib << 20;
-        if self.is_zoned() { addressed / ZONE_MIB * ZONE_CAPACITY_MIB } else { addressed }
+        if self.is_zoned() {
+            let (zone, capacity) = zone_shape(self.setup.size_mib);
+            addressed / zone * capacity
+        } else {
+            addressed
+        }
     }
 
     fn is_zoned(&self) -> bool {
@@ -117,7 +147,15 @@ impl Volume {
 
     /// What mkfs, mount and fsck are given.
     pub fn source(&self) -> PathBuf {
-        self.loop_device.clone().unwrap_or_else(|| self.scratch.path().join("image"))
+        match (&self.disk, &self.loop_device) {
+            (Some(disk), _) => disk.image(),
+            (None, Some(device)) => device.clone(),
+            (None, None) => self.scratch.path().join("image"),
+        }
+    }
+
+    pub fn backing(&self) -> Backing {
+        self.setup.backing
     }
 
     fn on_loop(&self) -> bool {
@@ -127,6 +165,12 @@ impl Volume {
     fn prepare_backing(&mut self) -> Result<()> {
         let image = self.scratch.path().join("image");
         if self.is_zoned() {
+            return Ok(());
+        }
+        if self.setup.backing == Backing::Testdisk {
+            ensure!(self.peer() == Peer::Gleanfs, "the test disk serves a file, and {:?} needs a device", self.peer());
+            let bytes = self.setup.size_mib << 20;
+            self.disk = Some(TestDisk::make(self.scratch.path(), bytes, self.setup.destage)?);
             return Ok(());
         }
         std::fs::File::create_new(&image)?.set_len(self.setup.size_mib << 20)?;
@@ -149,7 +193,8 @@ impl Volume {
                 mkfs.args(["mkfs", "--quiet", "--force"]);
                 if self.is_zoned() {
                     mkfs.args(["--zoned", "--max-open", "12"]);
-                    mkfs.arg(format!("--zone-size={ZONE_MIB}M")).arg(format!("--zone-capacity={ZONE_CAPACITY_MIB}M"));
+                    let (zone, capacity) = zone_shape(self.setup.size_mib);
+                    mkfs.arg(format!("--zone-size={zone}K")).arg(format!("--zone-capacity={capacity}K"));
                     mkfs.arg(format!("--size={}M", self.setup.size_mib));
                 }
                 mkfs
@@ -192,11 +237,60 @@ impl Volume {
     /// `kill -9` of the daemon; returns once it is gone. The mount stays, dead. Nothing to kill on a kernel filesystem.
     pub fn kill_daemon(&self) -> Result<()> {
         if self.setup.peer == Peer::Gleanfs {
-            let daemon = pidfd_open(Client::connect(&self.target)?.daemon_pid(), PidfdFlags::empty())?;
+            let daemon = self.daemon()?;
             pidfd_send_signal(&daemon, Signal::KILL)?;
-            poll(&mut [PollFd::from_borrowed_fd(daemon.as_fd(), PollFlags::IN)], None)?;
+            await_end(&daemon)?;
         }
         Ok(())
+    }
+
+    /// On a test disk: the power cut that comes once the disk has taken `changes` more.
+    pub fn arm_power_cut(&mut self, changes: u64) -> Result<Option<PowerCut>> {
+        if self.disk.is_none() {
+            return Ok(None);
+        }
+        let daemon = self.daemon()?;
+        let disk = self.disk.as_mut().expect("just looked");
+        let cut = PowerCut::await_stop(daemon, disk.pid()?);
+        match disk.stop_after(changes) {
+            Ok(()) => Ok(Some(cut)),
+            Err(why) => cut.end().and(Err(why)),
+        }
+    }
+
+    /// Waits until a power cut has struck and gives the disk its power back. The mount stays, dead.
+    pub fn end_power_cut(&mut self, cut: PowerCut) -> Result<()> {
+        let struck = cut.end();
+        let disk = self.disk.as_mut().expect("only a test disk's power is cut");
+        disk.restart()?;
+        struck
+    }
+
+    /// The test disk, if that is what it lies on.
+    pub fn disk(&mut self) -> Option<&mut TestDisk> {
+        self.disk.as_mut()
+    }
+
+    fn daemon(&self) -> Result<OwnedFd> {
+        Ok(pidfd_open(Client::connect(&self.target)?.daemon_pid(), PidfdFlags::empty())?)
+    }
+
+    /// What `gleanfs ctl` says of the mount.
+    pub fn status(&self) -> Result<Status> {
+        ensure!(self.peer() == Peer::Gleanfs, "only gleanfs has counters of its own");
+        let told = run(Command::new(&self.program).arg("ctl").arg(&self.target).args(["status", "--json"]))?;
+        serde_json::from_slice(&told).context("what ctl status says")
+    }
+
+    /// Gives `gleanfs ctl` an order.
+    pub fn order(&self, words: &[&str]) -> Result<()> {
+        run(Command::new(&self.program).arg("ctl").arg(&self.target).args(words))?;
+        Ok(())
+    }
+
+    /// Mount options of the next mount.
+    pub fn set_options(&mut self, options: &str) {
+        self.setup.options = options.into();
     }
 
     /// Checks the unmounted filesystem; anything but clean is an error.
@@ -216,6 +310,11 @@ impl Volume {
     }
 }
 
+fn await_end(process: &OwnedFd) -> Result<()> {
+    poll(&mut [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)], None)?;
+    Ok(())
+}
+
 impl Drop for Volume {
     fn drop(&mut self) {
         if self.is_mounted && self.unmount().is_err() {
@@ -224,5 +323,19 @@ impl Drop for Volume {
         if let Some(device) = self.loop_device.take() {
             let _ = run_always(command("losetup").arg("-d").arg(device));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_are_large_where_there_are_enough() {
+        assert_eq!(zone_shape(256), (1024, 768));
+        assert_eq!(zone_shape(512), (2048, 1536));
+        assert_eq!(zone_shape(1000), (2048, 1536));
+        assert_eq!(zone_shape(1024), (4096, 3072));
+        assert_eq!(zone_shape(1 << 20), (8192, 6144));
     }
 }

@@ -1,44 +1,10 @@
 //! The campaigns at the size of a test: a real mount, real programs, kills. The programs of this crate run them at full size.
 
 use std::io::Write;
-use std::process::Command;
 
-use clap::{Args, Parser};
+use xtests::small::{cannot_mount, lacks_suite, options, second_process};
 use xtests::volume::Setup;
-use xtests::{fsx, killloop, pjdfstest, program, programs, skip, steady, unmountable};
-
-#[derive(Parser)]
-struct Line<T: Args> {
-    #[command(flatten)]
-    options: T,
-}
-
-fn options<T: Args>(words: &str) -> T {
-    Line::parse_from(std::iter::once("test").chain(words.split_whitespace())).options
-}
-
-/// True, with the reason said, where nothing can be mounted.
-fn cannot_mount() -> bool {
-    unmountable().is_some_and(|why| {
-        skip(why);
-        true
-    })
-}
-
-/// True, with the reason said, where a suite cannot be installed.
-fn lacks_suite(name: &str, version: &str) -> bool {
-    program::suite(name, version).is_err_and(|why| {
-        skip(format_args!("{why:#}"));
-        true
-    })
-}
-
-/// This crate's program, in the role of a campaign's second process.
-fn second_process(program: &str, role: &str) -> Command {
-    let mut command = Command::new(program);
-    command.arg(role);
-    command
-}
+use xtests::{fsx, killloop, pjdfstest, programs, steady};
 
 fn kill(words: &str) {
     if !cannot_mount() {

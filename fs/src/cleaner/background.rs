@@ -69,7 +69,7 @@ impl Cleaner {
 
     fn clean_while_due(&self) -> Result<()> {
         let due = |cleaner: &Self| {
-            let wanted = if cleaner.is_enabled() { cleaner.marks.high } else { cleaner.marks.low + 1 };
+            let wanted = if cleaner.is_enabled() { cleaner.marks().high } else { cleaner.marks().low + 1 };
             cleaner.obtainable() < wanted
         };
         while due(self) && !self.wishes.lock().stop {
@@ -89,11 +89,9 @@ impl Cleaner {
     /// Whether room is short and a checkpoint would make some: a batch of it, since each checkpoint writes every dirty node; anything
     /// at all when writers are about to wait.
     fn checkpoint_frees(&self) -> bool {
-        let inner = self.volume.log().lock();
-        let available = inner.heads.available() as u32;
-        let segments = &inner.segments;
-        let gain = (segments.prefree_count() + segments.unlisted_free() + segments.aside_count()) as u32;
-        (available < self.marks.checkpoint && gain >= self.marks.batch()) || (available <= self.marks.low && gain > 0)
+        let (available, gain) = (self.volume.log().available_segments(), self.later());
+        let marks = self.marks();
+        (available < marks.checkpoint && gain >= marks.batch()) || (available <= marks.low && gain > 0)
     }
 
     fn run_checkpoints(&self, every: Duration) {
@@ -110,7 +108,7 @@ impl Cleaner {
                 continue;
             }
             if self.volume.changed_since_checkpoint() {
-                match self.volume.checkpoint(false) {
+                match self.checkpoint_that_pays() {
                     Ok(()) | Err(Error::Latched(_) | Error::ReadOnly) => {}
                     Err(e) => tracing::error!("{e}"),
                 }

@@ -13,7 +13,7 @@ pub enum Pressure {
 /// Watermarks in segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
-    /// Fewer that can be opened: emergency, users wait.
+    /// Fewer that can be opened or wait for a checkpoint: emergency.
     pub low: u32,
     /// Fewer that can be opened: a checkpoint is due if it frees some.
     pub checkpoint: u32,
@@ -25,7 +25,7 @@ impl Marks {
     pub fn new(room: &LogRoom) -> Self {
         let low = room.low_segments();
         let band = (room.segments / 48).clamp(4, 96);
-        Self { low, checkpoint: low + band / 3, high: low + band }
+        Self { low, checkpoint: low + band * 3 / 5, high: low + band }
     }
 
     /// Segments worth a checkpoint of their own.
@@ -33,8 +33,8 @@ impl Marks {
         (self.high - self.low) / 2
     }
 
-    pub fn pressure(&self, available: u32) -> Pressure {
-        if available < self.low { Pressure::Emergency } else { Pressure::Normal }
+    pub fn pressure(&self, obtainable: u32) -> Pressure {
+        if obtainable < self.low { Pressure::Emergency } else { Pressure::Normal }
     }
 
     /// How far below *high* things are: 0 at or above it, 1 at *low* or below.

@@ -4,11 +4,12 @@
 //! again (I4): a bad choice costs speed, never data. Cleaning frees nothing until a checkpoint is durable (I2, I5).
 //!
 //! - `moving`: one segment emptied. - `marks`: watermarks and pressure. - `background`: the threads. - `relief`: operations that
-//!   wait for room.
+//!   wait for room. - `pacing`: how fast users may write meanwhile.
 
 mod background;
 mod marks;
 mod moving;
+mod pacing;
 mod relief;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use std::time::Instant;
 
 use gleanfs_gc::segment::SegmentFacts;
 use gleanfs_gc::victim::{Greedy, VictimPolicy};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::Result;
 use crate::meta::volume::Volume;
@@ -58,6 +59,7 @@ pub struct Counters {
     /// Operations that had to wait for room, and the longest wait.
     pub waits: AtomicU64,
     pub longest_wait_us: AtomicU64,
+    /// Time for which answers were held back, all together.
     pub throttled_us: AtomicU64,
 }
 
@@ -70,7 +72,7 @@ pub trait Recommender: Send + Sync {
 /// The cleaner of a volume.
 pub struct Cleaner {
     volume: Arc<Volume>,
-    marks: Marks,
+    pacing: pacing::Pacing,
     policy: Mutex<Box<dyn VictimPolicy>>,
     recommender: Mutex<Option<Arc<dyn Recommender>>>,
     enabled: AtomicBool,
@@ -95,7 +97,7 @@ impl Cleaner {
     /// A cleaner for `volume`, which it serves as relief from now on. `inline`: no threads are to be started.
     pub fn new(volume: Arc<Volume>, policy: Box<dyn VictimPolicy>, inline: bool) -> Arc<Self> {
         let cleaner = Arc::new(Self {
-            marks: Marks::new(&volume.room),
+            pacing: pacing::Pacing::new(),
             policy: Mutex::new(policy),
             recommender: Mutex::new(None),
             enabled: AtomicBool::new(true),
@@ -135,24 +137,29 @@ impl Cleaner {
         self.enabled.load(Ordering::Relaxed)
     }
 
-    pub fn marks(&self) -> &Marks {
-        &self.marks
+    /// Those of the device's present size.
+    pub fn marks(&self) -> Marks {
+        Marks::new(&self.volume.room())
     }
 
     /// Blocks of a segment.
     pub fn segment_blocks(&self) -> u32 {
-        self.volume.room.segment_blocks
+        self.volume.room().segment_blocks
     }
 
-    /// How pressing it is.
+    /// How pressing it is. Segments that only wait for a checkpoint count: it is on its way, and greed would not bring it sooner.
     pub fn pressure(&self) -> Pressure {
-        self.marks.pressure(self.volume.log().available_segments())
+        self.marks().pressure(self.obtainable())
     }
 
     /// Cleans one segment. `None` if there is none worth it. The longest part holds no lock that an operation needs.
     pub fn clean_one(&self) -> Result<Option<moving::Moved>> {
-        let _one = self.cleaning.lock();
+        self.clean_next(self.cleaning.lock())
+    }
+
+    fn clean_next(&self, _one_at_a_time: MutexGuard<'_, ()>) -> Result<Option<moving::Moved>> {
         let emergency = self.pressure() == Pressure::Emergency;
+        let begun = Instant::now();
         let Some((decider, victim)) = self.choose(emergency) else { return Ok(None) };
         let moved = moving::empty_segment(&self.volume, victim, emergency, &self.counters.lost_blocks)?;
         self.volume.log().lock().segments.set_aside(victim);
@@ -164,8 +171,9 @@ impl Cleaner {
         work.segments.fetch_add(1, Ordering::Relaxed);
         work.moved_blocks.fetch_add(u64::from(moved.blocks), Ordering::Relaxed);
         work.nodes.fetch_add(u64::from(moved.nodes), Ordering::Relaxed);
-        let freed = self.volume.room.segment_blocks.saturating_sub(moved.blocks + moved.nodes);
+        let freed = self.volume.room().segment_blocks.saturating_sub(moved.blocks + moved.nodes);
         work.freed_blocks.fetch_add(u64::from(freed), Ordering::Relaxed);
+        self.pacing.cleaned(freed, begun.elapsed());
         self.tell_placement(victim);
         Ok(Some(moved))
     }
@@ -179,16 +187,21 @@ impl Cleaner {
     /// fixed policy, in the same call.
     fn choose(&self, emergency: bool) -> Option<(Decider, SegNo)> {
         let recommended = if emergency { None } else { self.recommended() };
-        if let Some(seg) = recommended {
-            return Some((Decider::Model, seg));
-        }
-        let now = self.volume.write_clock().0;
+        let (now, shortage) = (self.volume.write_clock().0, self.shortage());
         let inner = self.volume.log().lock();
         let index = &inner.segments.index;
+        let greedy = Greedy.choose(index, now)?;
         if emergency {
-            return Greedy.choose(index, now).map(|s| (Decider::Emergency, SegNo(s.seg)));
+            return Some((Decider::Emergency, SegNo(greedy.seg)));
         }
-        self.policy.lock().choose(index, now).map(|s| (Decider::Fallback, SegNo(s.seg)))
+        let (decider, chosen) = match recommended.and_then(|seg| index.get(seg.0)) {
+            Some(chosen) => (Decider::Model, *chosen),
+            None => (Decider::Fallback, self.policy.lock().choose(index, now)?),
+        };
+        // The shorter room is, the less of what could be gained now may be given up for a gain to come.
+        let gain_min = shortage * f64::from(greedy.capacity - greedy.live);
+        let victim = if f64::from(chosen.capacity - chosen.live) < gain_min { greedy } else { chosen };
+        Some((decider, SegNo(victim.seg)))
     }
 
     /// A recommended segment that is still sealed and not full (I4).
@@ -205,7 +218,7 @@ impl Cleaner {
         let facts = SegmentFacts {
             seg: victim.0,
             live: segment.live,
-            capacity: self.volume.room.segment_blocks,
+            capacity: self.volume.room().segment_blocks,
             class: segment.head,
             seal_clock: segment.sealed.0,
             write_clock: segment.opened.0,

@@ -20,8 +20,6 @@ use crate::meta::radix::Looked;
 use crate::meta::volume::{Plan, RecordRoom, Volume};
 use crate::types::{BLOCK_SIZE, BlockAddr, Ino, NodeId, SegNo};
 
-/// Head of all moves in an emergency: one segment is all that they may open.
-const EMERGENCY_HEAD: HeadId = 0;
 /// Blocks read at once from a segment that is mostly live.
 const WINDOW_BLOCKS: u32 = 256;
 /// A move of a single block takes at most this many bytes of a record.
@@ -133,7 +131,13 @@ fn live_parts(volume: &Volume, ino: Ino, first: u64, len: u64, addr: BlockAddr, 
     Ok(())
 }
 
-/// Where a run goes. In an emergency placement is told, and not asked.
+/// Head of all moves when room is short: one segment is all that they may open (I5). What survives cleaning is mostly cold.
+fn emergency_head(volume: &Volume) -> HeadId {
+    volume.heads - 1
+}
+
+/// Where a run goes. In an emergency placement is told, and not asked; a head that would need a segment when only the cleaner's reserve is
+/// left gives way to the emergency's, for which that is kept.
 fn head_for(volume: &Volume, run: &Run, emergency: bool) -> HeadId {
     let log = volume.log();
     let (from_class, now) = {
@@ -146,7 +150,7 @@ fn head_for(volume: &Volume, run: &Run, emergency: bool) -> HeadId {
         blocks: run.extent.blocks,
         now,
         birth: run.extent.birth.0,
-        interval_log2: run.extent.interval_log2,
+        interval: run.extent.interval_log2,
         from_class,
         live_blocks: volume.live_data_blocks(),
     };
@@ -155,11 +159,13 @@ fn head_for(volume: &Volume, run: &Run, emergency: bool) -> HeadId {
     if emergency {
         placement.emergency_move(&facts);
         volume.placed.emergency.moved.fetch_add(blocks, Ordering::Relaxed);
-        return EMERGENCY_HEAD;
+        return emergency_head(volume);
     }
     let class = placement.cleaning_write(&facts);
     volume.placed.by(placement.by_model()).moved.fetch_add(blocks, Ordering::Relaxed);
-    merge(class, placement.classes(), volume.heads)
+    let head = merge(class, placement.classes(), volume.heads);
+    drop(placement);
+    if log.affords(head) { head } else { emergency_head(volume) }
 }
 
 /// The device's blocks around the run at hand: a segment that is mostly live is read in few large pieces, whatever the order of
@@ -350,8 +356,7 @@ fn mark_nodes(volume: &Volume, nodes: &[(NodeId, BlockAddr)]) -> Result<u32> {
                 Err(e) => return Err(e),
             }
         }
-        let full = volume.state.read().tree.dirty_count() >= volume.room.dirty_nodes_max();
-        if full {
+        if volume.dirty_is_full() {
             volume.checkpoint(false)?;
         }
     }

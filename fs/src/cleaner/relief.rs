@@ -1,10 +1,13 @@
 //! Operations that found no room: who serves them, and for how long they may wait.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::log::Purpose;
+use crate::meta::patience::may_wait;
 use crate::meta::volume::{Relief, Volume};
+use crate::types::BLOCK_SIZE;
 
 use super::Cleaner;
 
@@ -12,8 +15,6 @@ use super::Cleaner;
 const WAIT_STEP: Duration = Duration::from_millis(20);
 /// Without any progress for so long there is no room to be had.
 const HOPELESS: Duration = Duration::from_secs(20);
-/// Longest pause of a paced write.
-const PACE_MAX: Duration = Duration::from_millis(4);
 /// Victims per checkpoint when nobody cleans in the background.
 const INLINE_VICTIMS: u32 = 8;
 
@@ -24,29 +25,57 @@ impl Relief for Cleaner {
         if self.inline { self.relieve_inline(volume, purpose) } else { self.wait_for_room(volume, purpose) }
     }
 
-    fn pace(&self, _volume: &Volume) {
-        if self.inline {
-            return;
-        }
-        let shortage = self.marks.shortage(self.obtainable());
-        if shortage > 0.0 {
-            self.wish(|w| w.clean = true);
-            let pause = PACE_MAX.mul_f64(shortage * shortage);
-            if pause > Duration::from_micros(60) {
-                std::thread::sleep(pause);
-                self.counters.throttled_us.fetch_add(pause.as_micros() as u64, std::sync::atomic::Ordering::Relaxed);
-            }
-        }
+    fn checkpoint(&self, _volume: &Volume) -> Result<()> {
+        self.checkpoint_that_pays()
     }
 }
 
 impl Cleaner {
+    /// For how long the answer to a write of `bytes` that was just done is to be held back, so that users do not write faster
+    /// than cleaning can follow.
+    pub fn pause_after(&self, bytes: u64) -> Duration {
+        let shortage = self.shortage();
+        if self.inline || shortage <= 0.0 {
+            return Duration::ZERO;
+        }
+        self.wish(|w| w.clean = true);
+        let pause = self.pacing.book(bytes.div_ceil(BLOCK_SIZE as u64), shortage, Instant::now());
+        self.counters.throttled_us.fetch_add(pause.as_micros() as u64, Ordering::Relaxed);
+        pause
+    }
+
+    /// Takes a checkpoint; where room is short, not before so much is cleaned that it gives back what it takes, because the next one must find its
+    /// reserve again (I5). What is cleaned takes part in the checkpoint: its nodes are written elsewhere by it.
+    pub(super) fn checkpoint_that_pays(&self) -> Result<()> {
+        let volume = &self.volume;
+        let reserve = volume.room().reserves().checkpoint as u32;
+        while volume.checkpoint_cost() + reserve > self.obtainable() && !volume.dirty_is_full() {
+            // Whoever cleans already may be waiting for this checkpoint.
+            let Some(idle) = self.cleaning.try_lock() else { break };
+            match self.clean_next(idle) {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(Error::NoSpace) => break,
+                Err(e) => return Err(e),
+            }
+        }
+        volume.checkpoint(false)
+    }
+
     /// Segments that can be opened now or after the next checkpoint.
     pub(super) fn obtainable(&self) -> u32 {
+        self.volume.log().available_segments() + self.later()
+    }
+
+    /// Segments that a checkpoint makes available.
+    pub(super) fn later(&self) -> u32 {
         let inner = self.volume.log().lock();
         let segments = &inner.segments;
-        let later = segments.prefree_count() + segments.aside_count() + segments.unlisted_free();
-        (inner.heads.available() + later) as u32
+        (segments.prefree_count() + segments.aside_count() + segments.unlisted_free()) as u32
+    }
+
+    /// How far below *high* room has fallen, from 0 to 1.
+    pub(super) fn shortage(&self) -> f64 {
+        self.marks().shortage(self.obtainable())
     }
 
     fn wait_for_room(&self, volume: &Volume, purpose: Purpose) -> Result<()> {
@@ -59,6 +88,13 @@ impl Cleaner {
             });
             if volume.has_room(purpose) {
                 break;
+            }
+            if !may_wait() {
+                return Err(Error::MustWait);
+            }
+            // The cleaner leaves a victim that it has no room for: whatever it took, another one may free more than it takes.
+            if purpose == Purpose::Cleaner && self.later() == 0 {
+                return Err(Error::NoSpace);
             }
             volume.log().wait_for_change(WAIT_STEP);
             volume.log().failure()?;
@@ -84,12 +120,12 @@ impl Cleaner {
             // The cleaner itself waits: only a checkpoint can help.
             if purpose != Purpose::Cleaner {
                 for _ in 0..INLINE_VICTIMS {
-                    if self.obtainable() >= self.marks.high || self.clean_one()?.is_none() {
+                    if self.obtainable() >= self.marks().high || volume.dirty_is_full() || self.clean_one()?.is_none() {
                         break;
                     }
                 }
             }
-            volume.checkpoint(false)?;
+            self.checkpoint_that_pays()?;
             volume.log().prepare(2)?;
         }
         Err(Error::NoSpace)

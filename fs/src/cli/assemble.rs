@@ -4,9 +4,10 @@
 //! need not know how a volume is put together.
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gleanfs_gc::advisor::{self, TrustLevel, check_file};
@@ -18,28 +19,70 @@ use super::mkfs::{MkfsOptions, ZonedOptions};
 use super::mount::MountRequest;
 use super::options::{Atime, GcMode, MountOptions, TrustMax};
 use super::size::Size;
+use crate::cleaner::Cleaner;
 use crate::daemon::{self, Cleaning, DaemonOptions};
+use crate::device::lock::ImageLock;
 use crate::device::open::{DeviceKind, OpenMode, probe};
 use crate::device::zoned::{ZonedImage, layout};
 use crate::device::{ZonedSpec, file};
 use crate::dump::{self, DumpError};
+use crate::format::superblock::Identity;
 use crate::format::value::Time;
 use crate::fsck::{self, CheckOptions, Report};
 use crate::fuse;
 use crate::meta::image::open_image;
 use crate::meta::mkfs::{FormatOptions, format as format_device};
-use crate::meta::space::segment_blocks_for;
+use crate::meta::roll_forward::segment_capacity;
+use crate::meta::space::{LogRoom, OVERPROVISION_PERCENT, segment_blocks_for};
+use crate::meta::tune::{Changes, tune as change_names};
+use crate::meta::volume::{Volume, VolumeOptions};
 use crate::namespace::root_edits;
+use crate::proxy::Authority;
 use crate::proxy::service::{self, AdviceOptions};
 use crate::types::BLOCK_SIZE;
 
-/// Makes an empty filesystem. Answers with a line about what was made (size, segments, room for users, UUID).
+/// What users get of a device that has segments enough.
+const USERS_PERCENT: f64 = 100.0 - OVERPROVISION_PERCENT - 1.0;
+
+/// Makes an empty filesystem. Answers with a line about what was made (size, segments, room for users, UUID), and one more where users get less
+/// than they might expect. What is refused leaves everything as it was.
 pub fn format(path: &Path, options: &MkfsOptions) -> Result<String> {
-    let shown = path.display();
+    check_room(options).about(path.display())?;
+    let existed = path.exists();
     match &options.zoned {
         Some(zoned) => make_zones(path, options, zoned)?,
         None => make_file(path, options)?,
     }
+    let made = format_there(path, options);
+    if made.is_err() && !existed {
+        // Half-made and ours; the first error is the one worth telling.
+        let _ = if options.zoned.is_some() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    }
+    made
+}
+
+/// Whether the size that was asked for holds a filesystem, before anything is touched.
+fn check_room(options: &MkfsOptions) -> crate::error::Result<()> {
+    let Some(size) = options.size else { return Ok(()) };
+    let blocks = |bytes: u64| u32::try_from(bytes / BLOCK_SIZE as u64).unwrap_or(u32::MAX);
+    let whole = |step: u64| u32::try_from(size / step).unwrap_or(u32::MAX);
+    let (superblock, all, segment_blocks) = match &options.zoned {
+        Some(zoned) => (2, whole(zoned.zone_size), blocks(zoned.zone_capacity)),
+        None => {
+            let segment = options.segment_size.map_or_else(|| segment_blocks_for(size), blocks);
+            (1, whole(u64::from(segment) * BLOCK_SIZE as u64), segment)
+        }
+    };
+    let room = LogRoom { segments: all.saturating_sub(superblock), segment_blocks };
+    room.capacity_blocks(superblock, percent(options)).map(drop)
+}
+
+fn percent(options: &MkfsOptions) -> f64 {
+    f64::from(options.overprovision.hundredths()) / 100.0
+}
+
+fn format_there(path: &Path, options: &MkfsOptions) -> Result<String> {
+    let shown = path.display();
     let probe = probe(path, OpenMode::ReadWrite)?;
     let kind = probe.kind();
     let segment_blocks = match (probe.zone_blocks(), options.segment_size) {
@@ -52,19 +95,67 @@ pub fn format(path: &Path, options: &MkfsOptions) -> Result<String> {
     let time = Time { secs: now.as_secs() as i64, nanos: now.subsec_nanos() };
     let wanted = FormatOptions {
         label: options.label.clone(),
-        overprovision_percent: f64::from(options.overprovision.hundredths()) / 100.0,
+        overprovision_percent: percent(options),
         ..FormatOptions::new(options.uuid, *uuid::Uuid::new_v4().as_bytes(), time.secs)
     };
+    let device = Arc::clone(&opened.device);
     let made = format_device(opened.device, &wanted, &root_edits(0, 0, time)).about(&shown)?;
-    let bytes = u64::from(made.segments) * u64::from(made.segment_blocks) * BLOCK_SIZE as u64;
+    let room = LogRoom {
+        segments: made.segments - made.first_segment.0,
+        segment_blocks: segment_capacity(&*device, made.first_segment)?,
+    };
+    let bytes = |blocks: u64| Size(blocks * BLOCK_SIZE as u64);
     Ok(format!(
-        "{kind} of {}, {} segments of {}, {} for users, UUID {}",
-        Size(bytes),
+        "{kind} of {}, {} segments of {}, {} for users ({:.1} %), UUID {}{}",
+        bytes(u64::from(made.segments) * u64::from(made.segment_blocks)),
         made.segments,
-        Size(u64::from(made.segment_blocks) * BLOCK_SIZE as u64),
-        Size(made.capacity_blocks * BLOCK_SIZE as u64),
+        bytes(u64::from(made.segment_blocks)),
+        bytes(made.capacity_blocks),
+        room.users_percent(made.first_segment.0, made.capacity_blocks),
         uuid::Uuid::from_bytes(made.uuid),
+        why_less(&made, &room, wanted.overprovision_percent),
     ))
+}
+
+/// A line for those who might expect more room than there is.
+fn why_less(made: &Identity, room: &LogRoom, overprovision_percent: f64) -> String {
+    let superblock = made.first_segment.0;
+    let percent = room.users_percent(superblock, made.capacity_blocks);
+    if percent >= USERS_PERCENT || overprovision_percent > 100.0 - USERS_PERCENT {
+        return String::new();
+    }
+    let from = room.segments_for(superblock, USERS_PERCENT).map_or_else(String::new, |segments| {
+        format!("; from {segments} segments of this size on users get {USERS_PERCENT} %")
+    });
+    format!(
+        "\nof {} segments {superblock} hold the superblock and {} are kept so that cleaning and checkpoints find room when it is full{from}",
+        made.segments,
+        room.kept_segments(),
+    )
+}
+
+/// Has an image that is not mounted take its device's room, or `bytes` of it. Answers with a line about it, empty if there was nothing to do.
+pub fn grow(path: &Path, bytes: Option<u64>) -> Result<String> {
+    let opened = open_image(path, OpenMode::ReadWrite)?;
+    let options = VolumeOptions {
+        read_only: false,
+        cache_bytes: 64 << 20,
+        writer_threads: 0,
+        heads: None,
+        placement: Box::new(gleanfs_gc::placement::NoSeparation),
+    };
+    let volume = Arc::new(Volume::open(Arc::clone(&opened.device), options).about(path.display())?);
+    let _makes_room = Cleaner::new(Arc::clone(&volume), Box::new(gleanfs_gc::victim::Greedy), true);
+    let grown = volume.grow(bytes).about(path.display())?;
+    volume.checkpoint(true).about(path.display())?;
+    Ok(grown.map_or_else(String::new, |grown| grown.to_string()))
+}
+
+/// Shows or changes the names of an image that is not mounted; what they are then.
+pub fn tune(path: &Path, changes: &Changes) -> Result<Identity> {
+    let mode = if *changes == Changes::default() { OpenMode::ReadOnly } else { OpenMode::ReadWrite };
+    let opened = open_image(path, mode)?;
+    change_names(opened.device, changes).about(path.display())
 }
 
 /// Creates an image file, or gives one that exists the size that was asked for.
@@ -77,13 +168,17 @@ fn make_file(path: &Path, options: &MkfsOptions) -> Result<()> {
     if matches!(probe(path, OpenMode::ReadOnly).map(|p| p.kind()), Ok(DeviceKind::Block | DeviceKind::ZonedBlock)) {
         return Err(Failure::new(format_args!("{}: --size cannot change a device; leave it out", path.display())));
     }
-    OpenOptions::new().write(true).open(path).and_then(|f| f.set_len(size)).about(path.display())
+    let opened = OpenOptions::new().read(true).write(true).open(path).about(path.display())?;
+    let _alone = ImageLock::take(&opened, path, OpenMode::ReadWrite)?;
+    opened.set_len(size).about(path.display())
 }
 
 fn make_zones(path: &Path, options: &MkfsOptions, zoned: &ZonedOptions) -> Result<()> {
     let blocks = |bytes: u64| (bytes / BLOCK_SIZE as u64) as u32;
     let size = options.size.ok_or_else(|| Failure::new("--zoned needs --size"))?;
     if options.force && path.exists() {
+        let opened = File::open(path).about(path.display())?;
+        let _alone = ImageLock::take(&opened, path, OpenMode::ReadWrite)?;
         layout::wipe(path).about(path.display())?;
     }
     let spec = ZonedSpec {
@@ -102,13 +197,16 @@ fn make_zones(path: &Path, options: &MkfsOptions, zoned: &ZonedOptions) -> Resul
 /// checkpoint is durable.
 pub fn serve(request: &MountRequest, mounted: Ready) -> Result<()> {
     let options = daemon_options(request);
-    if let Err(why) = &options.advice.library
-        && !options.read_only
-        && options.advice.level_max > TrustLevel::Fallback
-    {
-        eprintln!("gleanfs: no model will be asked: {why}; gleanfs model fetch gets the library");
-    }
-    daemon::serve(options, mounted).map_err(|e| Failure::new(format_args!("{e:#}")))
+    let asks = !options.read_only && options.advice.authority != Authority::Earned(TrustLevel::Fallback);
+    let missing = options.advice.library.clone().err().filter(|_| asks);
+    let told = Box::new(move || {
+        // Only now: a mount that fails has one line to say, and another one.
+        if let Some(why) = missing {
+            eprintln!("gleanfs: no model will be asked: {why}; gleanfs model fetch gets the library");
+        }
+        mounted();
+    });
+    daemon::serve(options, told).map_err(|e| Failure::new(format_args!("{e:#}")))
 }
 
 fn daemon_options(request: &MountRequest) -> DaemonOptions {
@@ -137,11 +235,12 @@ fn advice_options(options: &MountOptions) -> AdviceOptions {
         model: options.model.clone(),
         watch: options.watch.clone(),
         library: library(options.library.clone()),
-        level_max: match options.trust_max {
-            TrustMax::Fallback => TrustLevel::Fallback,
-            TrustMax::Learning => TrustLevel::Learning,
-            TrustMax::Collaboration => TrustLevel::Collaboration,
-            TrustMax::Recommendation => TrustLevel::Recommendation,
+        authority: match options.trust_max {
+            TrustMax::Fallback => Authority::Earned(TrustLevel::Fallback),
+            TrustMax::Learning => Authority::Earned(TrustLevel::Learning),
+            TrustMax::Collaboration => Authority::Earned(TrustLevel::Collaboration),
+            TrustMax::Recommendation => Authority::Earned(TrustLevel::Recommendation),
+            TrustMax::Forced => Authority::Forced,
         },
         deadline_us: u64::from(options.deadline_us),
     }

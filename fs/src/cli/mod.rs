@@ -13,6 +13,7 @@ pub mod demo;
 pub mod dump;
 pub mod failure;
 pub mod fsck;
+pub mod grow;
 pub mod helper;
 pub mod mkfs;
 pub mod model;
@@ -20,6 +21,7 @@ pub mod mount;
 pub mod options;
 pub mod recognize;
 pub mod size;
+pub mod tune;
 pub mod umount;
 
 use std::ffi::OsString;
@@ -58,6 +60,8 @@ enum Command {
     Mount(mount::Args),
     Umount(umount::Args),
     Fsck(fsck::Args),
+    Grow(grow::Args),
+    Tune(tune::Args),
     Dump(dump::Args),
     Ctl(ctl::Args),
     Model(model::Args),
@@ -93,6 +97,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Mount(arguments) => mount::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Umount(arguments) => umount::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Fsck(arguments) => fsck::run(&arguments),
+        Command::Grow(arguments) => grow::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Tune(arguments) => tune::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Dump(arguments) => dump::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Ctl(arguments) => ctl::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Model(arguments) => model::run(&arguments).map(|()| ExitCode::SUCCESS),

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::io::Errno;
+
 use super::failure::{About, Failure, Result};
 use super::options::MountOptions;
-use super::{assemble, daemon};
-use crate::control::mounts;
+use super::{assemble, daemon, umount};
+use crate::control::client::ClientError;
+use crate::control::{Client, mounts};
 
 /// Exit status of mount(8): wrong invocation or permissions.
 pub const STATUS_INVOCATION: u8 = 1;
@@ -23,7 +26,8 @@ Options for -o, separated by commas:
   model=FILE             ONNX model for the cleaner [the shipped one]
   watch=FILE             use this model whenever the file is replaced
   library=FILE           ONNX Runtime library [the cached one]
-  trust=LEVEL            most that a model may do: fallback, learning, collaboration, recommendation
+  trust=LEVEL            most that a model may do: fallback, learning, collaboration, recommendation;
+                         or forced: it decides from its first answer on, whatever that costs
   deadline=US            age past which a recommendation is not used [20000]
   gc=on|off|sync         clean in the background, only when space is short, or only in the writer
   checkpoint=SECS        longest time between checkpoints [30]
@@ -87,11 +91,16 @@ fn request(source: &Path, target: &Path, options: MountOptions, foreground: bool
     let source = source.canonicalize().about(source.display())?;
     let shown = target.display().to_string();
     let target = mounts::resolve(target).about(&shown)?;
-    if let Some(mount) = mounts::at(&target).about(&shown)?.filter(mounts::MountEntry::is_gleanfs) {
+    let there = mounts::at(&target).about(&shown)?.filter(mounts::MountEntry::is_gleanfs);
+    if let Some(mount) = there.as_ref().filter(|mount| !is_dead(mount)) {
         return Err(Failure::new(format_args!(
             "{shown}: {} is mounted here already; unmount it with gleanfs umount {shown}",
             mount.source.display()
         )));
+    }
+    if there.is_some() {
+        // What a killed daemon has left is only in the way; its log brings back all that was synced.
+        umount::end(&target, true)?;
     }
     if !std::fs::metadata(&target).about(&shown)?.is_dir() {
         return Err(Failure::new(format_args!("{shown}: not a directory; mount on a directory")));
@@ -109,6 +118,13 @@ fn request(source: &Path, target: &Path, options: MountOptions, foreground: bool
     }
     let options = absolute_files(options)?;
     Ok(MountRequest { source, target, options, foreground })
+}
+
+/// Whether the mount's daemon is gone for good. The kernel says so only of a connection that was cut, so a daemon that is
+/// merely out of our sight is left alone.
+fn is_dead(mount: &mounts::MountEntry) -> bool {
+    matches!(Client::connect_to(mount), Err(ClientError::NoDaemon(_)))
+        && rustix::fs::statfs(&mount.target).is_err_and(|error| matches!(error, Errno::NOTCONN | Errno::CONNABORTED))
 }
 
 /// The daemon changes its directory, so files named in the options are made absolute here.

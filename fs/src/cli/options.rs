@@ -26,6 +26,8 @@ pub enum TrustMax {
     Learning,
     Collaboration,
     Recommendation,
+    /// Everything, earned or not: for measurements.
+    Forced,
 }
 
 /// How access times are kept.
@@ -183,6 +185,7 @@ impl MountOptions {
                         ("learning", TrustMax::Learning),
                         ("collaboration", TrustMax::Collaboration),
                         ("recommendation", TrustMax::Recommendation),
+                        ("forced", TrustMax::Forced),
                     ],
                 )?;
             }
@@ -354,6 +357,7 @@ mod tests {
         assert_eq!(options.trust_max, TrustMax::Learning);
         assert_eq!((options.watch, options.library), (Some("/w".into()), Some("/l.so".into())));
         assert!(options.read_only);
+        assert_eq!(parse("trust=forced").trust_max, TrustMax::Forced);
     }
 
     #[test]

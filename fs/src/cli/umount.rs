@@ -47,7 +47,7 @@ pub fn end(target: &Path, lazy: bool) -> Result<()> {
     let daemon = match Daemon::listen(&mount) {
         Ok(daemon) => Some(daemon),
         // A dead daemon: nothing is left to wait for, and the mount is only in the way.
-        Err(ClientError::NoDaemon(_)) => None,
+        Err(ClientError::NoDaemon(_) | ClientError::Closed | ClientError::Io(_)) => None,
         Err(other) => return Err(Failure::with_status(other, STATUS_FAILED)),
     };
     detach(&mount.target, lazy)
@@ -94,8 +94,11 @@ impl Daemon {
         let process = rustix::process::pidfd_open(waiting.daemon_pid(), rustix::process::PidfdFlags::empty()).ok();
         waiting.send(&Request::AwaitEnd)?;
         // Clients are served in turn: this answer means that the request before it has been taken.
-        Client::connect_to(mount)?.ask(&Request::Sync)?;
-        Ok(Self { waiting, process })
+        match Client::connect_to(mount)?.ask(&Request::Sync) {
+            // A mount that cannot write any more must still end, and its end tells what was lost.
+            Ok(_) | Err(ClientError::Refused(_)) => Ok(Self { waiting, process }),
+            Err(other) => Err(other),
+        }
     }
 
     fn await_end(mut self) -> std::result::Result<(), ClientError> {

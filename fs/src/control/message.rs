@@ -17,6 +17,10 @@ pub enum Request {
     },
     /// Clean now whatever is worth it; answers with a line that says what was done.
     GcRun,
+    /// Take the room of a device that has become larger, or have it become `bytes` long first.
+    Grow {
+        bytes: Option<u64>,
+    },
     /// Use this fallback policy from the next decision on.
     Policy {
         name: String,

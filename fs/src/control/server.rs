@@ -124,15 +124,17 @@ fn serve(shared: &Arc<Shared>, mut client: UnixStream, target: &Arc<dyn ControlT
     client.set_read_timeout(Some(CLIENT_PATIENCE))?;
     client.set_write_timeout(Some(CLIENT_PATIENCE))?;
     let peer = rustix::net::sockopt::socket_peercred(&client)?;
-    if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() {
-        return send(&mut client, &Response::Refused("only root and the user who mounted may do that".into()));
-    }
+    let allowed = peer.uid.is_root() || peer.uid == rustix::process::geteuid();
     let mut lines = BufReader::new(client.try_clone()?);
     loop {
         let mut line = Vec::new();
         lines.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
         if line.is_empty() {
             return Ok(());
+        }
+        if !allowed {
+            // Only after the request was read: closing before would break the pipe under it, and the reason would be lost.
+            return send(&mut client, &Response::Refused("only root and the user who mounted may do that".into()));
         }
         let response = match read_request(&line) {
             Ok(Request::AwaitEnd) => match park(shared, &client)? {

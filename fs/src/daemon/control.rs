@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cleaner::Cleaner;
 use crate::control::{ControlTarget, Request, Response};
@@ -22,6 +23,9 @@ impl ControlTarget for Controls {
     fn handle(&self, request: Request) -> Response {
         let core = &self.0;
         match request {
+            Request::Sync if core.volume.is_read_only() => {
+                Response::Done("read-only: there is nothing to make durable".into())
+            }
             Request::Sync => done(core.volume.checkpoint(false), "everything accepted is durable"),
             Request::Status => Response::Status(Box::new(status::take(core))),
             Request::Gc { on } => {
@@ -29,6 +33,10 @@ impl ControlTarget for Controls {
                 Response::Done(format!("background cleaning is {}", if on { "on" } else { "off" }))
             }
             Request::GcRun => run_cleaner(&core.cleaner),
+            Request::Grow { bytes } => match core.volume.grow(bytes) {
+                Ok(grown) => Response::Done(grown.map_or_else(String::new, |grown| grown.to_string())),
+                Err(e) => Response::Refused(e.to_string()),
+            },
             Request::Policy { name } => match policy_by_name(&name) {
                 Ok(policy) => {
                     core.cleaner.set_policy(policy.victim);
@@ -81,6 +89,10 @@ impl Control for Controls {
         self.0.volume.checkpoint(false)?;
         let freed = self.0.volume.device().traffic().resets - before;
         Ok(freed * self.0.volume.segment_bytes())
+    }
+
+    fn pause_after(&self, bytes: u64) -> Duration {
+        self.0.cleaner.pause_after(bytes)
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {

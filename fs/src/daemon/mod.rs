@@ -5,6 +5,7 @@
 
 mod control;
 mod protect;
+mod sampling;
 mod stalls;
 mod status;
 
@@ -60,7 +61,7 @@ pub struct DaemonOptions {
 }
 
 /// The best fixed pair: what decides when no model does.
-pub const POLICY_DEFAULT: &str = "cost-age/ewma";
+pub const POLICY_DEFAULT: &str = "cost-age-class/ewma";
 
 /// Threads that write chunks.
 const WRITER_THREADS: usize = 2;
@@ -174,8 +175,10 @@ fn serve_core(core: &Arc<Core>, signals: fuse::signals::Signals, mounted: Box<dy
         .map(|mount| Server::start(mount.device, controls))
         .transpose()
         .context("opening the control socket")?;
+    let sampling = sampling::Sampling::start(core)?;
     mounted();
     let served = session.wait();
+    drop(sampling);
     core.namespace.stop();
     drop(background);
     core.advice.stop();

@@ -14,6 +14,7 @@ use crate::types::Ino;
 /// Requests shorter than this are not worth a lock.
 const WORTH_NOTING: Duration = Duration::from_millis(10);
 const STALLS_MAX: usize = 8;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Bytes at some moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,18 +50,24 @@ impl Watched {
         self.longest.lock().clone()
     }
 
-    /// What was written up to a minute ago (or up to the oldest time that is known); notes what is written now.
-    pub fn minute_ago(&self, user: u64, device: u64) -> Sample {
+    /// What was written up to a minute ago, or up to the mount if that is later.
+    pub fn minute_ago(&self) -> Sample {
+        let samples = self.samples.lock();
+        samples
+            .iter()
+            .rev()
+            .find(|(at, _)| at.elapsed() >= MINUTE)
+            .or(samples.front())
+            .map_or(Sample::default(), |s| s.1)
+    }
+
+    /// Remembers what is written by now, for a minute.
+    pub fn note_written(&self, now: Sample) {
         let mut samples = self.samples.lock();
-        let now = Instant::now();
-        while samples.len() > 1 && samples[1].0 + Duration::from_secs(60) <= now {
+        while samples.len() > 1 && samples[1].0.elapsed() >= MINUTE {
             samples.pop_front();
         }
-        let oldest = samples.front().map_or(Sample::default(), |s| s.1);
-        if samples.back().is_none_or(|s| s.0.elapsed() >= Duration::from_secs(1)) {
-            samples.push_back((now, Sample { user, device }));
-        }
-        oldest
+        samples.push_back((Instant::now(), now));
     }
 
     fn timed<T>(&self, operation: &'static str, run: impl FnOnce(&Filesystem) -> T) -> T {

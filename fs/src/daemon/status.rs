@@ -44,7 +44,7 @@ fn traffic(core: &Core) -> Traffic {
     let user_bytes = core.volume.user_bytes_since_mount();
     let moved: u64 = works(core).iter().map(|(_, work)| work.moved_blocks.load(Relaxed)).sum();
     let amplification = |user: u64, device: u64| (user > 0).then(|| device as f64 / user as f64);
-    let minute = core.namespace.minute_ago(user_bytes, device.written_bytes);
+    let minute = core.namespace.minute_ago();
     Traffic {
         user_bytes,
         device_bytes: device.written_bytes,

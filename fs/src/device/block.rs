@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::counters::Counters;
 use super::direct::{DirectFile, PastEnd};
+use super::geometry::Growing;
 use super::ioctl;
 use super::open::OpenMode;
 use super::{Device, DeviceError, Geometry, Result, Traffic, Zone};
@@ -18,7 +19,7 @@ use crate::types::{BLOCK_SIZE, BlockAddr};
 #[derive(Debug)]
 pub struct BlockDevice {
     backing: DirectFile,
-    geometry: Geometry,
+    geometry: Growing,
     mode: OpenMode,
     counters: Counters,
 }
@@ -40,13 +41,13 @@ impl BlockDevice {
     pub fn open(path: &Path, mode: OpenMode, zone_blocks: u32) -> io::Result<Self> {
         let backing = open_node(path, mode)?;
         let blocks = ioctl::size_bytes(&backing)? / BLOCK_SIZE as u64;
-        let geometry = Geometry::conventional(blocks, zone_blocks);
+        let geometry = Growing::new(blocks, zone_blocks);
         Ok(Self { backing, geometry, mode, counters: Counters::default() })
     }
 
     /// The same device cut into zones of `zone_blocks`.
     pub fn with_zone_blocks(mut self, zone_blocks: u32) -> Self {
-        self.geometry = Geometry::conventional(self.geometry.total_blocks, zone_blocks);
+        self.geometry.cut(zone_blocks);
         self
     }
 
@@ -71,22 +72,22 @@ pub(super) fn discard(backing: &DirectFile, start: BlockAddr, blocks: u32) -> io
 
 impl Device for BlockDevice {
     fn geometry(&self) -> Geometry {
-        self.geometry
+        self.geometry.now()
     }
 
     fn zone(&self, zone: u32) -> Result<Zone> {
-        self.geometry.conventional_zone_for("report", zone)
+        self.geometry.now().conventional_zone_for("report", zone)
     }
 
     fn read(&self, addr: BlockAddr, buf: &mut [u8]) -> Result<()> {
-        let blocks = self.geometry.check_transfer("read", addr, buf.len())?;
+        let blocks = self.geometry.now().check_transfer("read", addr, buf.len())?;
         self.backing
             .read_at(addr.byte(), buf, PastEnd::Missing, &self.counters)
             .map_err(|e| DeviceError::new("read", addr, blocks, e))
     }
 
     fn write(&self, addr: BlockAddr, buf: &[u8]) -> Result<()> {
-        let blocks = self.geometry.check_transfer("write", addr, buf.len())?;
+        let blocks = self.geometry.now().check_transfer("write", addr, buf.len())?;
         self.mode
             .check_writable()
             .and_then(|()| self.backing.write_at(addr.byte(), buf, &self.counters))
@@ -102,15 +103,15 @@ impl Device for BlockDevice {
     }
 
     fn reserve(&self, zone: u32) -> Result<()> {
-        self.geometry.conventional_zone_for("reserve", zone).map(drop)
+        self.geometry.now().conventional_zone_for("reserve", zone).map(drop)
     }
 
     fn finish(&self, zone: u32) -> Result<()> {
-        self.geometry.conventional_zone_for("finish", zone).map(drop)
+        self.geometry.now().conventional_zone_for("finish", zone).map(drop)
     }
 
     fn reset(&self, zone: u32) -> Result<()> {
-        let z = self.geometry.conventional_zone_for("reset", zone)?;
+        let z = self.geometry.now().conventional_zone_for("reset", zone)?;
         self.discard(&z).map_err(|e| DeviceError::new("reset", z.start, u64::from(z.size_blocks), e))?;
         self.counters.count_reset();
         Ok(())
@@ -118,6 +119,17 @@ impl Device for BlockDevice {
 
     fn traffic(&self) -> Traffic {
         self.counters.traffic()
+    }
+
+    /// The device is grown by whoever made it; here its length is read again.
+    fn grow(&self, blocks: Option<u64>) -> Result<Geometry> {
+        let failed = |e| DeviceError::new("grow", BlockAddr::NONE, blocks.unwrap_or(0), e);
+        let total = ioctl::size_bytes(&self.backing).map_err(failed)? / BLOCK_SIZE as u64;
+        if blocks.is_some_and(|wanted| wanted > total) {
+            let why = format!("the device has {total} blocks; make it larger first");
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, why)));
+        }
+        Ok(self.geometry.found(total))
     }
 }
 

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::counters::Counters;
 use super::direct::{DirectFile, PastEnd};
+use super::geometry::Growing;
 use super::open::OpenMode;
 use super::{Device, DeviceError, Geometry, Result, Traffic, Zone};
 use crate::types::{BLOCK_SIZE, BlockAddr};
@@ -17,7 +18,7 @@ use crate::types::{BLOCK_SIZE, BlockAddr};
 #[derive(Debug)]
 pub struct FileDevice {
     backing: DirectFile,
-    geometry: Geometry,
+    geometry: Growing,
     mode: OpenMode,
     counters: Counters,
 }
@@ -35,13 +36,13 @@ impl FileDevice {
     /// Opens an image file cut into zones of `zone_blocks`. A last part of a block is left unused.
     pub fn open(path: &Path, mode: OpenMode, zone_blocks: u32) -> io::Result<Self> {
         let backing = DirectFile::open(path, mode, OFlags::empty())?;
-        let geometry = Geometry::conventional(backing.file().metadata()?.len() / BLOCK_SIZE as u64, zone_blocks);
+        let geometry = Growing::new(backing.file().metadata()?.len() / BLOCK_SIZE as u64, zone_blocks);
         Ok(Self { backing, geometry, mode, counters: Counters::default() })
     }
 
     /// The same image cut into zones of `zone_blocks`.
     pub fn with_zone_blocks(mut self, zone_blocks: u32) -> Self {
-        self.geometry = Geometry::conventional(self.geometry.total_blocks, zone_blocks);
+        self.geometry.cut(zone_blocks);
         self
     }
 
@@ -52,7 +53,7 @@ impl FileDevice {
 
     /// Runs a change of zone `zone`'s byte range.
     fn change(&self, op: &'static str, zone: u32, run: impl FnOnce(u64, u64) -> io::Result<()>) -> Result<()> {
-        let z = self.geometry.conventional_zone_for(op, zone)?;
+        let z = self.geometry.now().conventional_zone_for(op, zone)?;
         let bytes = u64::from(z.size_blocks) * BLOCK_SIZE as u64;
         self.mode
             .check_writable()
@@ -63,22 +64,22 @@ impl FileDevice {
 
 impl Device for FileDevice {
     fn geometry(&self) -> Geometry {
-        self.geometry
+        self.geometry.now()
     }
 
     fn zone(&self, zone: u32) -> Result<Zone> {
-        self.geometry.conventional_zone_for("report", zone)
+        self.geometry.now().conventional_zone_for("report", zone)
     }
 
     fn read(&self, addr: BlockAddr, buf: &mut [u8]) -> Result<()> {
-        let blocks = self.geometry.check_transfer("read", addr, buf.len())?;
+        let blocks = self.geometry.now().check_transfer("read", addr, buf.len())?;
         self.backing
             .read_at(addr.byte(), buf, PastEnd::Missing, &self.counters)
             .map_err(|e| DeviceError::new("read", addr, blocks, e))
     }
 
     fn write(&self, addr: BlockAddr, buf: &[u8]) -> Result<()> {
-        let blocks = self.geometry.check_transfer("write", addr, buf.len())?;
+        let blocks = self.geometry.now().check_transfer("write", addr, buf.len())?;
         self.mode
             .check_writable()
             .and_then(|()| self.backing.write_at(addr.byte(), buf, &self.counters))
@@ -98,7 +99,7 @@ impl Device for FileDevice {
     }
 
     fn finish(&self, zone: u32) -> Result<()> {
-        self.geometry.conventional_zone_for("finish", zone).map(drop)
+        self.geometry.now().conventional_zone_for("finish", zone).map(drop)
     }
 
     fn reset(&self, zone: u32) -> Result<()> {
@@ -109,6 +110,21 @@ impl Device for FileDevice {
 
     fn traffic(&self) -> Traffic {
         self.counters.traffic()
+    }
+
+    fn grow(&self, blocks: Option<u64>) -> Result<Geometry> {
+        let grow = || {
+            let file = self.backing.file();
+            if let Some(bytes) = blocks.map(|n| n.saturating_mul(BLOCK_SIZE as u64))
+                && file.metadata()?.len() < bytes
+            {
+                self.mode.check_writable()?;
+                file.set_len(bytes)?;
+                file.sync_all()?;
+            }
+            Ok(self.geometry.found(file.metadata()?.len() / BLOCK_SIZE as u64))
+        };
+        grow().map_err(|e| DeviceError::new("grow", BlockAddr::NONE, blocks.unwrap_or(0), e))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Arithmetic of zones and addresses that every kind of device shares.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
@@ -72,6 +73,34 @@ impl Geometry {
                 Err(DeviceError::new(op, addr, blocks, io::Error::new(io::ErrorKind::InvalidInput, why)))
             }
         }
+    }
+}
+
+/// Shape of a conventional device that may become longer while it is in use.
+#[derive(Debug)]
+pub(super) struct Growing {
+    total_blocks: AtomicU64,
+    zone_blocks: u32,
+}
+
+impl Growing {
+    pub(super) fn new(total_blocks: u64, zone_blocks: u32) -> Self {
+        Self { total_blocks: AtomicU64::new(total_blocks), zone_blocks }
+    }
+
+    /// The same length cut into zones of `zone_blocks`.
+    pub(super) fn cut(&mut self, zone_blocks: u32) {
+        self.zone_blocks = zone_blocks;
+    }
+
+    pub(super) fn now(&self) -> Geometry {
+        Geometry::conventional(self.total_blocks.load(Ordering::Acquire), self.zone_blocks)
+    }
+
+    /// The backing store turns out to have `total_blocks`; a length that is shorter than before changes nothing.
+    pub(super) fn found(&self, total_blocks: u64) -> Geometry {
+        self.total_blocks.fetch_max(total_blocks, Ordering::AcqRel);
+        self.now()
     }
 }
 

@@ -20,6 +20,8 @@ mod ioctl;
 
 pub mod aligned;
 
+use std::io;
+
 use crate::types::BlockAddr;
 
 pub use aligned::AlignedBuf;
@@ -141,4 +143,12 @@ pub trait Device: Send + Sync {
     fn reset(&self, zone: u32) -> Result<()>;
 
     fn traffic(&self) -> Traffic;
+
+    /// Looks at the backing store again, which may have become larger, after making it `blocks` of address space long where that is
+    /// asked for and can be done. Never makes it shorter. What was there stays as it is, what is new reads as zeros or as anything
+    /// (a block device); the length is durable when this returns.
+    fn grow(&self, blocks: Option<u64>) -> Result<Geometry> {
+        let why = io::Error::new(io::ErrorKind::Unsupported, "this kind of device does not grow");
+        Err(DeviceError::new("grow", BlockAddr::NONE, blocks.unwrap_or(0), why))
+    }
 }

@@ -151,6 +151,13 @@ impl ZoneRules {
         Self { spec, zones: (0..spec.zones).map(state).collect(), open: Vec::new(), closed: 0 }
     }
 
+    /// The device now has `zones`, if these are more than before; the new ones are sequential and empty.
+    pub fn grow(&mut self, zones: u32) {
+        let empty = State { pointer: 0, condition: ZoneCondition::Empty };
+        self.zones.resize(self.zones.len().max(zones as usize), empty);
+        self.spec.zones = self.zones.len() as u32;
+    }
+
     pub fn spec(&self) -> ZonedSpec {
         self.spec
     }

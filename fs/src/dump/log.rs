@@ -79,7 +79,7 @@ fn tail(mut scan: SegmentScan<'_>, epoch: u64, first_generation: u64, out: &mut 
 fn scan<'a>(device: &'a dyn Device, identity: &Identity, seg: SegNo, from: u32) -> Result<SegmentScan<'a>> {
     let start = BlockAddr(u64::from(seg.0) * u64::from(identity.segment_blocks));
     let capacity = segment_capacity(device, identity.first_segment)?;
-    Ok(SegmentScan::new(device, identity.fsid(), seg, start, from, capacity))
+    Ok(SegmentScan::new(device, identity.fsid, seg, start, from, capacity))
 }
 
 fn chunk(found: &FoundChunk, out: &mut impl Write) -> Result<()> {

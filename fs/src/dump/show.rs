@@ -1,5 +1,7 @@
 //! One line of text for each kind of thing.
 
+use gleanfs_gc::placement::interval_log2;
+
 use crate::format::chunk::{PageId, Record, TableId};
 use crate::format::edit::Edit;
 use crate::format::key::{Key, Kind};
@@ -68,8 +70,8 @@ pub fn extent(e: &Extent) -> String {
             let crcs: Vec<String> = e.crcs.iter().map(|crc| format!("{crc:08x}")).collect();
             let (blocks, addr, birth) = (e.blocks, e.addr, e.birth);
             format!(
-                "data {blocks} blocks at {addr} birth {birth} interval 2^{} crc {}",
-                e.interval_log2,
+                "data {blocks} blocks at {addr} birth {birth} interval {} crc {}",
+                interval_log2(e.interval_log2).map_or("none".into(), |log2| format!("2^{log2}")),
                 crcs.join(" ")
             )
         }

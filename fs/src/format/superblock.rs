@@ -36,10 +36,13 @@ pub struct Features {
     pub incompatible: u64,
 }
 
-/// What mkfs decided, the same in every slot ever written.
+/// What the image is. mkfs decides it; `tune` gives another name or UUID, and growing more segments and capacity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
+    /// The name by which users know the image; may be changed.
     pub uuid: [u8; 16],
+    /// A number that every structure of this image carries, so that leftovers of an earlier image are told apart. Never changes.
+    pub fsid: u64,
     pub label: String,
     pub features: Features,
     /// Blocks per segment (the address step).
@@ -57,9 +60,16 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A number that every structure of this image carries, so that leftovers of an earlier image are told apart.
-    pub fn fsid(&self) -> u64 {
-        u64::from_le_bytes(self.uuid[..8].try_into().expect("eight bytes"))
+    /// The fsid of a new image with this UUID.
+    pub fn fsid_of(uuid: &[u8; 16]) -> u64 {
+        u64::from_le_bytes(uuid[..8].try_into().expect("eight bytes"))
+    }
+
+    /// Whether a slot with this identity may stand beside a newer one with `newer`: what nothing may change is the same, and
+    /// the image has not shrunk.
+    pub fn may_precede(&self, newer: &Self) -> bool {
+        let fixed = |i: &Self| (i.fsid, i.segment_blocks, i.first_segment, i.hash_key, i.made_at_secs);
+        fixed(self) == fixed(newer) && self.segments <= newer.segments
     }
 }
 
@@ -177,6 +187,7 @@ impl Superblock {
 impl Identity {
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.uuid);
+        out.put_u64(self.fsid);
         out.put_bytes(self.label.as_bytes());
         out.put_u64(self.features.compatible);
         out.put_u64(self.features.read_only_compatible);
@@ -192,6 +203,7 @@ impl Identity {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let identity = Self {
             uuid: r.take(16)?.try_into().expect("sixteen bytes"),
+            fsid: r.u64()?,
             label: String::from_utf8_lossy(r.bytes(LABEL_MAX)?).into_owned(),
             features: Features { compatible: r.u64()?, read_only_compatible: r.u64()?, incompatible: r.u64()? },
             segment_blocks: r.u32()?,
@@ -344,7 +356,8 @@ mod tests {
         Superblock {
             identity: Identity {
                 uuid: [7; 16],
-                label: "field".into(),
+                fsid: 5,
+                label: "l".repeat(LABEL_MAX),
                 features: Features::default(),
                 segment_blocks: 512,
                 segments: 2048,

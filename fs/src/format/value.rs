@@ -91,7 +91,7 @@ pub struct Extent {
     pub addr: BlockAddr,
     /// Write clock when the user wrote it.
     pub birth: WriteClock,
-    /// log2 of the interval between the two last user writes, in write-clock units; 0: written once.
+    /// Moving average of log2 of the intervals between user writes, coded by [`gleanfs_gc::placement::interval_code`]; 0: written once.
     pub interval_log2: u8,
     /// CRC-32 of each block; empty unless data.
     pub crcs: SmallVec<[u32; 4]>,

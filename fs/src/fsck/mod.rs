@@ -114,7 +114,7 @@ fn check_tables(
     progress: &mut Progress<'_>,
 ) -> Tables {
     let mut named = slots::named_segments(checkpoint);
-    let fsid = identity.fsid();
+    let fsid = identity.fsid;
     let found = Tables::default();
     let tables = TableWalk { device, fsid, space, checkpoint, report, live, progress, wanted: &mut named, found }.run();
     if tables.incomplete {

@@ -41,7 +41,7 @@ pub(super) fn read(device: &Arc<dyn Device>, report: &mut Report) -> Result<Opti
         return Ok(None);
     };
     check_identity(&newest.identity, &**device, &slots, true)?;
-    if good.iter().any(|s| s.identity != newest.identity) {
+    if good.iter().any(|s| !s.identity.may_precede(&newest.identity)) {
         report.add(Finding::SlotsDisagree);
     }
     // mkfs writes one slot and leaves the other empty.

@@ -1,4 +1,6 @@
-//! What ioctls ask of the filesystem beside its namespace.
+//! What the front asks of the filesystem beside its namespace.
+
+use std::time::Duration;
 
 use crate::error::Result;
 
@@ -20,4 +22,9 @@ pub trait Control: Send + Sync {
 
     /// `GOINGDOWN`: from here on every operation fails and nothing is written any more.
     fn shutdown(&self, how: Shutdown) -> Result<()>;
+
+    /// For how long the answer to a write of `bytes` that was just done is to be held back.
+    fn pause_after(&self, _bytes: u64) -> Duration {
+        Duration::ZERO
+    }
 }

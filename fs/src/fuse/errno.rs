@@ -21,6 +21,7 @@ fn code(error: &Error) -> i32 {
         Error::Device(_) | Error::Damaged { .. } | Error::Decode(_) | Error::NodeMiss(_) => libc::EIO,
         Error::Refused(_) => libc::EBUSY,
         Error::Latched(_) | Error::ReadOnly => libc::EROFS,
+        Error::MustWait => libc::EAGAIN,
         Error::NoSpace => libc::ENOSPC,
         Error::NotFound => libc::ENOENT,
         Error::Exists => libc::EEXIST,

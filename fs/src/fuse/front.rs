@@ -10,6 +10,7 @@ use super::control::Control;
 use super::options::MountOptions;
 use super::tracking::{Unlinked, Writers};
 use crate::error::{Error, Result};
+use crate::meta::patience::without_waiting;
 use crate::namespace::api::*;
 use crate::types::Ino;
 
@@ -164,8 +165,8 @@ impl Front {
         if self.options.noatime || self.options.read_only {
             return;
         }
-        // A read succeeds whether or not its time can be kept.
-        if let Err(error) = self.ns.touch_atime(ino) {
+        // A read succeeds whether or not its time can be kept, and is not kept waiting for it.
+        if let Err(error) = without_waiting(|| self.ns.touch_atime(ino)) {
             tracing::debug!("access time of inode {ino}: {error}");
         }
     }

@@ -4,7 +4,8 @@
 //! calls of [`front`]; `front` turns those into calls of the namespace. Handles carry no state and node ids are inode numbers, so
 //! that another daemon can take over. All changes go through the kernel, which may therefore cache names and attributes for ever.
 //!
-//! Session threads never wait for the kernel (what must is handed [`aside`]), so that the kernel may always wait for them.
+//! Session threads never wait for the kernel (what must is handed [`aside`]), so that the kernel may always wait for them. Nor do they wait
+//! for room ([`late`]) or sleep to slow writers down ([`held`]), so that reads and lookups are answered whatever writers do.
 
 mod aside;
 mod attr;
@@ -12,8 +13,10 @@ mod buffers;
 pub mod control;
 mod errno;
 mod front;
+mod held;
 mod ioctl;
 mod kernel;
+mod late;
 mod mount;
 mod mountinfo;
 pub mod options;

@@ -1,10 +1,14 @@
 //! The `fuser` crate's side of the front: requests in, calls of [`Front`], replies out. Nothing else knows `fuser`'s types, but for
 //! the conversions in [`super::attr`] and [`super::errno`] and the session itself.
+//!
+//! What changes something is tried without waiting; what would have to wait for room is left to a late thread, with a copy of the request.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use fuser::*;
@@ -13,8 +17,11 @@ use super::attr::{TTL, bare_directory, from_request, kind_of_dtype, reply_attr, 
 use super::buffers::with_read_buffer;
 use super::errno::errno;
 use super::front::{Front, Place};
+use super::held::Held;
 use super::ioctl;
+use super::late::{Lane, Late};
 use crate::error::Error;
+use crate::meta::patience::without_waiting;
 use crate::namespace::api::{Attr, AttrChange, Caller, NewInode, NewKind, Seek};
 use crate::types::{BLOCK_SIZE, Ino};
 
@@ -55,6 +62,24 @@ macro_rules! answer {
     };
 }
 
+/// Does `$work` and answers; if it would have to wait for room, a late thread of `$lane` does it, with owned copies of what `own` lists.
+macro_rules! or_later {
+    ($this:ident, $lane:ident, own($($kept:ident),*), |$front:ident| $work:expr, |$outcome:ident| $answer:expr) => {{
+        let $front = &*$this.front;
+        match without_waiting(|| $work) {
+            Err(Error::MustWait) => {
+                $(let $kept = $kept.to_owned();)*
+                $this.late.run(Lane::$lane, move |$front| {
+                    $(let $kept = &*$kept;)*
+                    let $outcome = $work;
+                    $answer
+                });
+            }
+            $outcome => $answer,
+        }
+    }};
+}
+
 fn ino(number: INodeNo) -> Ino {
     Ino(number.0)
 }
@@ -88,6 +113,33 @@ fn xattr(reply: ReplyXattr, result: crate::error::Result<Vec<u8>>, room: u32) {
     });
 }
 
+/// What `fuser` calls: a front, and where requests and answers wait.
+pub(super) struct Requests {
+    front: Arc<Front>,
+    late: Late,
+    held: Held,
+    /// Session threads that wait for a flush.
+    syncing: AtomicUsize,
+}
+
+impl Requests {
+    pub(super) fn new(front: Arc<Front>, late: Late, held: Held) -> Self {
+        Self { front, late, held, syncing: AtomicUsize::new(0) }
+    }
+
+    /// Answers an fsync: here as long as enough other session threads stay free, else together with all who wait.
+    fn sync(&self, ino: Ino, data_only: bool, reply: ReplyEmpty) {
+        let inline_max = (self.front.options.threads / 2).max(1);
+        if self.syncing.fetch_add(1, Ordering::Relaxed) < inline_max {
+            let outcome = self.front.ns.fsync(ino, data_only);
+            self.syncing.fetch_sub(1, Ordering::Relaxed);
+            return empty(reply, outcome);
+        }
+        self.syncing.fetch_sub(1, Ordering::Relaxed);
+        self.late.sync(move |outcome| answer!(reply, outcome, () => reply.ok()));
+    }
+}
+
 impl Front {
     /// How a file opened with `flags` of open(2) is cached. With the writeback cache the kernel trusts its own mtime and does not move it for
     /// direct writes in our way, so there `O_DIRECT` goes its common way.
@@ -96,23 +148,23 @@ impl Front {
     }
 }
 
-impl Filesystem for Front {
+impl Filesystem for Requests {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let mut wanted = CAPABILITIES;
-        if self.options.writeback {
+        if self.front.options.writeback {
             wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
         }
         let offered = config.capabilities();
         config.add_capabilities(wanted & offered).map_err(|_| io::Error::from(io::ErrorKind::Unsupported))?;
         config.set_max_write(WRITE_BYTES_MAX).map_err(|_| io::Error::from(io::ErrorKind::Unsupported))?;
         config
-            .set_max_background(self.options.background_max)
+            .set_max_background(self.front.options.background_max)
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         Ok(())
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.lookup(place(parent, name)) {
+        match self.front.lookup(place(parent, name)) {
             // The kernel may remember that there is no such name. (Of a file handle being resolved it wants the error.)
             Err(Error::NotFound) if name != "." && name != ".." => {
                 reply.entry(&TTL, &bare_directory(Ino(0)), Generation(0));
@@ -122,11 +174,11 @@ impl Filesystem for Front {
     }
 
     fn forget(&self, _req: &Request, nodeid: INodeNo, _nlookup: u64) {
-        self.forgotten(ino(nodeid));
+        self.front.forgotten(ino(nodeid));
     }
 
     fn getattr(&self, _req: &Request, nodeid: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        answer!(reply, self.ns.getattr(ino(nodeid)), attr => reply.attr(&TTL, &reply_attr(&attr)));
+        answer!(reply, self.front.ns.getattr(ino(nodeid)), attr => reply.attr(&TTL, &reply_attr(&attr)));
     }
 
     fn setattr(
@@ -157,11 +209,13 @@ impl Filesystem for Front {
             ctime: ctime.map(from_request),
             flags: None,
         };
-        answer!(reply, self.setattr(ino(nodeid), &change), attr => reply.attr(&TTL, &reply_attr(&attr)));
+        or_later!(self, Names, own(), |front| front.setattr(ino(nodeid), &change), |outcome| {
+            answer!(reply, outcome, attr => reply.attr(&TTL, &reply_attr(&attr)));
+        });
     }
 
     fn readlink(&self, _req: &Request, nodeid: INodeNo, reply: ReplyData) {
-        let target = self.ns.readlink(ino(nodeid)).inspect(|_| self.accessed(ino(nodeid)));
+        let target = self.front.ns.readlink(ino(nodeid)).inspect(|_| self.front.accessed(ino(nodeid)));
         answer!(reply, target, target => reply.data(&target));
     }
 
@@ -170,31 +224,42 @@ impl Filesystem for Front {
             0 | libc::S_IFREG => NewKind::File,
             type_bits => NewKind::Special { mode: type_bits, rdev },
         };
-        let new = NewInode { kind, perm: mode & 0o7777, umask };
-        entry(reply, self.create(&caller(req), place(parent, name), &new));
+        let (who, new) = (caller(req), NewInode { kind, perm: mode & 0o7777, umask });
+        or_later!(self, Names, own(name), |front| front.create(&who, place(parent, name), &new), |outcome| {
+            entry(reply, outcome);
+        });
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let new = NewInode { kind: NewKind::Directory, perm: mode & 0o7777, umask };
-        entry(reply, self.create(&caller(req), place(parent, name), &new));
+        let (who, new) = (caller(req), NewInode { kind: NewKind::Directory, perm: mode & 0o7777, umask });
+        or_later!(self, Names, own(name), |front| front.create(&who, place(parent, name), &new), |outcome| {
+            entry(reply, outcome);
+        });
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let kind = NewKind::Symlink(target.as_os_str().as_bytes());
-        let new = NewInode { kind, perm: 0o777, umask: 0 };
-        entry(reply, self.create(&caller(req), place(parent, name), &new));
+        let who = caller(req);
+        let symlink = move |front: &Front, name: &OsStr, target: &Path| {
+            let kind = NewKind::Symlink(target.as_os_str().as_bytes());
+            front.create(&who, place(parent, name), &NewInode { kind, perm: 0o777, umask: 0 })
+        };
+        or_later!(self, Names, own(name, target), |front| symlink(front, name, target), |outcome| entry(
+            reply, outcome
+        ));
     }
 
     fn link(&self, _req: &Request, nodeid: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        entry(reply, self.link(ino(nodeid), place(parent, name)));
+        or_later!(self, Names, own(name), |front| front.link(ino(nodeid), place(parent, name)), |outcome| {
+            entry(reply, outcome);
+        });
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.unlink(place(parent, name)));
+        or_later!(self, Names, own(name), |front| front.unlink(place(parent, name)), |outcome| empty(reply, outcome));
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.rmdir(place(parent, name)));
+        or_later!(self, Names, own(name), |front| front.rmdir(place(parent, name)), |outcome| empty(reply, outcome));
     }
 
     fn rename(
@@ -207,7 +272,13 @@ impl Filesystem for Front {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.rename(place(parent, name), place(new_parent, new_name), flags.bits()));
+        or_later!(
+            self,
+            Names,
+            own(name, new_name),
+            |front| front.rename(place(parent, name), place(new_parent, new_name), flags.bits()),
+            |outcome| empty(reply, outcome)
+        );
     }
 
     fn create(
@@ -220,17 +291,23 @@ impl Filesystem for Front {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let new = NewInode { kind: NewKind::File, perm: mode & 0o7777, umask };
-        let created = self.create(&caller(req), place(parent, name), &new);
-        let created = created.inspect(|attr| self.opened(attr.ino, flags));
-        answer!(reply, created, attr => {
-            reply.created(&TTL, &reply_attr(&attr), generation(&attr), NO_HANDLE, self.file_flags(flags));
+        let (who, new) = (caller(req), NewInode { kind: NewKind::File, perm: mode & 0o7777, umask });
+        let file_flags = self.front.file_flags(flags);
+        let create = move |front: &Front, name: &OsStr| {
+            front.create(&who, place(parent, name), &new).inspect(|attr| front.opened(attr.ino, flags))
+        };
+        or_later!(self, Names, own(name), |front| create(front, name), |outcome| {
+            answer!(reply, outcome, attr => {
+                reply.created(&TTL, &reply_attr(&attr), generation(&attr), NO_HANDLE, file_flags);
+            });
         });
     }
 
     fn open(&self, _req: &Request, nodeid: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let file_flags = self.file_flags(flags.0);
-        answer!(reply, self.open(ino(nodeid), flags.0), () => reply.opened(NO_HANDLE, file_flags));
+        let file_flags = self.front.file_flags(flags.0);
+        or_later!(self, Names, own(), |front| front.open(ino(nodeid), flags.0), |outcome| {
+            answer!(reply, outcome, () => reply.opened(NO_HANDLE, file_flags));
+        });
     }
 
     fn release(
@@ -243,7 +320,7 @@ impl Filesystem for Front {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.released(ino(nodeid), flags.0);
+        self.front.released(ino(nodeid), flags.0);
         reply.ok();
     }
 
@@ -259,7 +336,7 @@ impl Filesystem for Front {
         reply: ReplyData,
     ) {
         with_read_buffer(size as usize, |buf| {
-            answer!(reply, self.read(ino(nodeid), offset, buf), len => reply.data(&buf[..len]));
+            answer!(reply, self.front.read(ino(nodeid), offset, buf), len => reply.data(&buf[..len]));
         });
     }
 
@@ -276,8 +353,22 @@ impl Filesystem for Front {
         reply: ReplyWrite,
     ) {
         let kill_priv = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let result = self.ns.write(ino(nodeid), offset, data, kill_priv);
-        answer!(reply, result, () => reply.written(data.len() as u32));
+        let (nodeid, len) = (ino(nodeid), data.len() as u32);
+        match without_waiting(|| self.front.ns.write(nodeid, offset, data, kill_priv)) {
+            Ok(()) => {
+                let pause = self.front.control.pause_after(u64::from(len));
+                self.held.give_after(pause, move || reply.written(len));
+            }
+            // Who has waited for room has been slowed down enough.
+            Err(Error::MustWait) => {
+                let data = data.to_owned();
+                self.late.run(Lane::Contents, move |front| {
+                    let written = front.ns.write(nodeid, offset, &data, kill_priv);
+                    answer!(reply, written, () => reply.written(len));
+                });
+            }
+            Err(error) => reply.error(errno(&error)),
+        }
     }
 
     /// Nothing is kept per handle; ENOSYS saves the request from now on. The kernel writes its own pages out first in any case.
@@ -286,7 +377,7 @@ impl Filesystem for Front {
     }
 
     fn fsync(&self, _req: &Request, nodeid: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty(reply, self.ns.fsync(ino(nodeid), datasync));
+        self.sync(ino(nodeid), datasync, reply);
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -294,11 +385,11 @@ impl Filesystem for Front {
     }
 
     fn readdir(&self, _req: &Request, nodeid: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let listed = self.ns.readdir(ino(nodeid), offset, false, &mut |entry| {
+        let listed = self.front.ns.readdir(ino(nodeid), offset, false, &mut |entry| {
             let name = OsStr::from_bytes(entry.name);
             !reply.add(INodeNo(entry.ino.0), entry.cookie, kind_of_dtype(entry.dtype), name)
         });
-        self.listed(ino(nodeid));
+        self.front.listed(ino(nodeid));
         answer!(reply, listed, () => reply.ok());
     }
 
@@ -310,7 +401,7 @@ impl Filesystem for Front {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let listed = self.ns.readdir(ino(nodeid), offset, true, &mut |entry| {
+        let listed = self.front.ns.readdir(ino(nodeid), offset, true, &mut |entry| {
             let name = OsStr::from_bytes(entry.name);
             let (attr, generation) = match &entry.attr {
                 Some(attr) => (reply_attr(attr), generation(attr)),
@@ -318,17 +409,17 @@ impl Filesystem for Front {
             };
             !reply.add(attr.ino, entry.cookie, name, &TTL, &attr, generation)
         });
-        self.listed(ino(nodeid));
+        self.front.listed(ino(nodeid));
         answer!(reply, listed, () => reply.ok());
     }
 
     fn fsyncdir(&self, _req: &Request, nodeid: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        empty(reply, self.ns.fsync(ino(nodeid), datasync));
+        self.sync(ino(nodeid), datasync, reply);
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         const BLOCK: u32 = BLOCK_SIZE as u32;
-        answer!(reply, self.ns.space(), s => {
+        answer!(reply, self.front.ns.space(), s => {
             reply.statfs(s.blocks, s.free, s.available, s.files, s.files_free, BLOCK, 255, BLOCK);
         });
     }
@@ -343,19 +434,27 @@ impl Filesystem for Front {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.set_xattr(ino(nodeid), name.as_bytes(), value, flags));
+        or_later!(
+            self,
+            Names,
+            own(name, value),
+            |front| front.set_xattr(ino(nodeid), name.as_bytes(), value, flags),
+            |outcome| empty(reply, outcome)
+        );
     }
 
     fn getxattr(&self, _req: &Request, nodeid: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        xattr(reply, self.ns.get_xattr(ino(nodeid), name.as_bytes()), size);
+        xattr(reply, self.front.ns.get_xattr(ino(nodeid), name.as_bytes()), size);
     }
 
     fn listxattr(&self, req: &Request, nodeid: INodeNo, size: u32, reply: ReplyXattr) {
-        xattr(reply, self.list_xattr(ino(nodeid), req.uid() == 0), size);
+        xattr(reply, self.front.list_xattr(ino(nodeid), req.uid() == 0), size);
     }
 
     fn removexattr(&self, _req: &Request, nodeid: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(reply, self.ns.remove_xattr(ino(nodeid), name.as_bytes()));
+        or_later!(self, Names, own(name), |front| front.ns.remove_xattr(ino(nodeid), name.as_bytes()), |outcome| {
+            empty(reply, outcome);
+        });
     }
 
     fn ioctl(
@@ -369,12 +468,17 @@ impl Filesystem for Front {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        match ioctl::run(self, req.uid() == 0, ino(nodeid), cmd, in_data) {
-            Some(result) => answer!(reply, result, out => {
-                reply.ioctl(0, &out[..out.len().min(out_size as usize)]);
-            }),
-            None => reply.error(Errno::ENOTTY),
-        }
+        let is_root = req.uid() == 0;
+        or_later!(
+            self,
+            Names,
+            own(in_data),
+            |front| ioctl::run(front, is_root, ino(nodeid), cmd, in_data).transpose(),
+            |outcome| answer!(reply, outcome, out => match out {
+                Some(out) => reply.ioctl(0, &out[..out.len().min(out_size as usize)]),
+                None => reply.error(Errno::ENOTTY),
+            })
+        );
     }
 
     fn fallocate(
@@ -387,7 +491,9 @@ impl Filesystem for Front {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.fallocate(ino(nodeid), offset, length, mode));
+        or_later!(self, Contents, own(), |front| front.fallocate(ino(nodeid), offset, length, mode), |outcome| {
+            empty(reply, outcome);
+        });
     }
 
     fn lseek(&self, _req: &Request, nodeid: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -397,13 +503,13 @@ impl Filesystem for Front {
             _ => return reply.error(Errno::EINVAL),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
-        let (ns, ino) = (self.ns.clone(), ino(nodeid));
+        let (ns, ino) = (self.front.ns.clone(), ino(nodeid));
         let seek = move || answer!(reply, ns.seek(ino, offset, whence), found => reply.offset(found as i64));
-        if !self.options.writeback || !self.writers.any(ino) {
+        if !self.front.options.writeback || !self.front.writers.any(ino) {
             return seek();
         }
         // The kernel asks before it has written its pages out; of those we would say that they are holes.
-        self.aside.run(move |line| {
+        self.front.aside.run(move |line| {
             if let Err(error) = line.write_out(ino) {
                 tracing::debug!("pages of inode {ino} were not written out: {error}");
             }
@@ -424,7 +530,9 @@ impl Filesystem for Front {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let copied = self.copy((ino(ino_in), offset_in), (ino(ino_out), offset_out), len);
-        answer!(reply, copied, bytes => reply.written(bytes));
+        let copy = move |front: &Front| front.copy((ino(ino_in), offset_in), (ino(ino_out), offset_out), len);
+        or_later!(self, Contents, own(), |front| copy(front), |outcome| {
+            answer!(reply, outcome, bytes => reply.written(bytes));
+        });
     }
 }

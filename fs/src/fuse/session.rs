@@ -12,9 +12,12 @@ use fuser::{Session, SessionACL};
 use super::aside::Aside;
 use super::control::Control;
 use super::front::Front;
+use super::held::Held;
 use super::kernel::KernelLine;
+use super::late::Late;
 use super::mount::{mount_as_root, own_mount, session_config, set_read_ahead};
 use super::options::MountOptions;
+use super::requests::Requests;
 use super::tracking::{Unlinked, Writers};
 use super::umount::{self, Unmounter, clear_stale};
 use crate::namespace::api::Namespace;
@@ -28,7 +31,8 @@ pub struct MountedSession {
 
 struct Threads {
     session: JoinHandle<io::Result<()>>,
-    aside: JoinHandle<()>,
+    /// In the order in which they end.
+    helpers: Vec<JoinHandle<()>>,
 }
 
 /// Mounts `ns` on `mountpoint` and begins to answer. `spec` is the device or image as the user named it, shown as the mount's source.
@@ -47,32 +51,35 @@ pub fn serve(
     ensure!(mountpoint.is_dir(), "mount point {} is not a directory", mountpoint.display());
     let line = Arc::new(KernelLine::default());
     let (aside, aside_thread) = Aside::start(line.clone())?;
-    let front = Front {
+    let front = Arc::new(Front {
         ns: ns.clone(),
         control,
         options: options.clone(),
         aside,
         unlinked: Arc::new(Unlinked::default()),
         writers: Writers::default(),
-    };
-    let session = connect(front, &mountpoint, spec, options)?;
+    });
+    let (late, mut helpers) = Late::start(&front)?;
+    let (held, held_thread) = Held::start()?;
+    helpers.extend([held_thread, aside_thread]);
+    let session = connect(Requests::new(front, late, held), &mountpoint, spec, options)?;
     let mount = own_mount(&mountpoint)?;
     let unmounter = Unmounter::new(mount.clone());
     let run = start(session, &line).inspect_err(|_| detach(&unmounter))?;
     set_read_ahead(&mount, options.read_ahead_bytes);
-    Ok(MountedSession { unmounter, ns, threads: Some(Threads { session: run, aside: aside_thread }) })
+    Ok(MountedSession { unmounter, ns, threads: Some(Threads { session: run, helpers }) })
 }
 
 /// Mounts, and shakes hands with the kernel.
-fn connect(front: Front, mountpoint: &Path, spec: &str, options: &MountOptions) -> Result<Session<Front>> {
+fn connect(requests: Requests, mountpoint: &Path, spec: &str, options: &MountOptions) -> Result<Session<Requests>> {
     let config = session_config(spec, options);
     if !rustix::process::geteuid().is_root() {
-        return Session::new(front, mountpoint, &config)
+        return Session::new(requests, mountpoint, &config)
             .with_context(|| format!("cannot mount on {}", mountpoint.display()));
     }
     let device = mount_as_root(mountpoint, spec, options)?;
     let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
-    Session::from_fd(front, device, acl, config)
+    Session::from_fd(requests, device, acl, config)
         .inspect_err(|_| {
             if let Ok(mount) = own_mount(mountpoint) {
                 detach(&Unmounter::new(mount));
@@ -81,7 +88,7 @@ fn connect(front: Front, mountpoint: &Path, spec: &str, options: &MountOptions) 
         .context("the kernel's FUSE refused our terms")
 }
 
-fn start(session: Session<Front>, line: &KernelLine) -> Result<JoinHandle<io::Result<()>>> {
+fn start(session: Session<Requests>, line: &KernelLine) -> Result<JoinHandle<io::Result<()>>> {
     line.connect(session.as_fd())?;
     Ok(Builder::new().name("fuse-session".into()).spawn(move || session.run())?)
 }
@@ -118,7 +125,11 @@ impl MountedSession {
             Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => {}
             ended => ended.with_context(|| format!("serving {} failed", self.unmounter.mountpoint().display()))?,
         }
-        threads.aside.join().map_err(|_| anyhow!("the thread that speaks to the kernel panicked"))
+        for helper in threads.helpers {
+            let name = helper.thread().name().unwrap_or_default().to_owned();
+            helper.join().map_err(|_| anyhow!("thread {name} panicked"))?;
+        }
+        Ok(())
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Reserves {
 }
 
 impl Reserves {
-    fn kept_from(&self, purpose: Purpose) -> usize {
+    pub fn kept_from(&self, purpose: Purpose) -> usize {
         match purpose {
             Purpose::Checkpoint => 0,
             Purpose::Cleaner => self.checkpoint,

@@ -27,6 +27,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::format::chunk::{CHUNK_BLOCKS_MAX, PAYLOAD_MAX};
 use crate::format::superblock::Checkpoint;
 use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, SegNo, WriteClock};
 
@@ -170,6 +171,21 @@ impl Log {
         let inner = self.inner.lock();
         let heads = &inner.heads;
         heads.may_open(purpose) && !heads.prepared.is_empty() && !heads.buffers.is_empty()
+    }
+
+    /// Blocks left in the segment that checkpoints are filling, without what headers take.
+    pub(crate) fn node_head_room(&self) -> u32 {
+        let open = self.inner.lock().heads.heads[usize::from(NODE_HEAD)].segment;
+        let left = open.map_or(0, |s| s.capacity - s.next);
+        left.saturating_sub(left.div_ceil(PAYLOAD_MAX + 1))
+    }
+
+    /// Whether the cleaner can fill a chunk of `head` without touching what is kept for an emergency.
+    pub(crate) fn affords(&self, head: HeadId) -> bool {
+        let inner = self.inner.lock();
+        let heads = &inner.heads;
+        let goes_on = heads.heads[usize::from(head)].segment.is_some_and(|s| s.next + CHUNK_BLOCKS_MAX <= s.capacity);
+        goes_on || heads.available() > heads.reserves.kept_from(Purpose::Release)
     }
 
     /// The first failure that made the log unfit for writing.

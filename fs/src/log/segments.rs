@@ -90,6 +90,12 @@ impl SegmentTable {
         SegNo(self.entries.len() as u32)
     }
 
+    /// The device has more segments from now on, none of them ever used.
+    pub fn grow(&mut self, segments: u32) {
+        self.counts.free += segments - self.segments;
+        self.segments = segments;
+    }
+
     /// Segments below `frontier` were given to an allocation list at least once, whether or not the table has entries for them.
     pub fn set_frontier(&mut self, frontier: SegNo) {
         self.entries.resize(self.entries.len().max(frontier.0 as usize), Segment::default());

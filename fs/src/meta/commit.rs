@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use gleanfs_gc::placement::{WriteFacts, interval_log2, merge};
+use gleanfs_gc::placement::{WriteFacts, interval_code, merge};
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
@@ -14,6 +14,7 @@ use crate::log::{HeadId, Inner, Purpose, Reserved, Ticket};
 use crate::types::{BLOCK_SIZE, Lsn, WriteClock};
 
 use super::apply::overlapping;
+use super::patience::may_wait;
 use super::space::RELEASE_TRANCHE_BLOCKS;
 use super::state::State;
 use super::view::View;
@@ -70,7 +71,6 @@ impl Volume {
         mut plan: impl FnMut(&dyn View, &Extent) -> Result<Plan<T>>,
     ) -> Result<T> {
         self.writable()?;
-        self.pace();
         let (head, by_model) = self.place_user_write(hint);
         let mut blocks = 0;
         let done = self.write_to(head, hint.blocks, Purpose::User, WRITE_ROOM, fill, |view, extent| {
@@ -115,8 +115,11 @@ impl Volume {
 
     /// Dirty nodes take room twice until a checkpoint: it may be all that is missing.
     fn squeeze(&self, squeezed: &mut bool) -> Result<()> {
+        if !may_wait() {
+            return Err(Error::MustWait);
+        }
         *squeezed = true;
-        self.checkpoint(false)
+        self.checkpoint_for_room()
     }
 
     fn reserve(&self, head: HeadId, blocks: u32, record: RecordRoom, purpose: Purpose) -> Result<Ticket<'_>> {
@@ -157,8 +160,8 @@ impl Volume {
         }
         state.prepare(&edits)?;
         let purpose = if purpose == Purpose::User && releases(&edits) { Purpose::Release } else { purpose };
-        // I5: dirty metadata stays within what the checkpoint's reserve can take.
-        if state.tree.dirty_count() >= self.room.dirty_nodes_max() {
+        // I5: dirty metadata stays within what the checkpoint's reserve can take, and within the cache.
+        if self.dirty_share_of(&state) >= 1.0 {
             return Ok(Step::Wait(purpose));
         }
         if purpose != Purpose::Cleaner {
@@ -177,6 +180,7 @@ impl Volume {
         }
         self.log.lock().tick(ticks);
         state.apply(&edits, &self.log);
+        self.trim_locked(&mut state);
         // I2: only now may the chunk be written and its segment sealed; its live blocks are counted.
         *ticket = None;
         if ticks > 0 {
@@ -206,7 +210,7 @@ impl Volume {
 
     /// I7: what the edits add must fit; what they replace or free needs no room.
     fn check_space(&self, state: &State, edits: &[Edit]) -> Result<()> {
-        let mut added = 0;
+        let (mut added, mut removed) = (0, 0);
         for edit in edits {
             match edit {
                 Edit::Map { ino, first, extent } => {
@@ -216,10 +220,14 @@ impl Volume {
                     added += u64::from(extent.blocks) - mapped;
                 }
                 Edit::Put { key, .. } if state.tree.get(key)?.is_none() => added += 1,
+                Edit::Delete { key } if state.tree.get(key)?.is_some() => removed += 1,
                 _ => {}
             }
         }
-        let limit = self.identity.capacity_blocks + if releases(edits) { RELEASE_TRANCHE_BLOCKS } else { 0 };
+        // An item for an item: unlinking puts one on a list. Overwriting may have split extents beyond what users may fill (it is never
+        // refused), and even then a full filesystem can be emptied.
+        let added: u64 = added.saturating_sub(removed);
+        let limit = self.identity().capacity_blocks + if releases(edits) { RELEASE_TRANCHE_BLOCKS } else { 0 };
         if added > 0 && state.used_blocks() + added > limit {
             return Err(Error::NoSpace);
         }
@@ -247,7 +255,7 @@ impl Volume {
             file_size_bytes: hint.file_size,
             now: self.log.write_clock().0,
             previous: previous.map(|p| p.0),
-            previous_interval_log2: previous.map_or(0, |p| p.1),
+            previous_interval: previous.map_or(0, |p| p.1),
             live_blocks,
         };
         let mut placement = self.placement.lock();
@@ -270,7 +278,7 @@ fn payload_blocks(edits: &[Edit]) -> u64 {
     edits.iter().map(|edit| edit.blocks_written().count() as u64).sum()
 }
 
-/// Fills in when each extent was written and how long its predecessor lived.
+/// Fills in when each extent was written and how long its predecessors lived on average.
 fn stamp(state: &State, inner: &Inner, edits: &mut [Edit]) -> Result<()> {
     let mut now = inner.clock();
     for edit in edits {
@@ -279,9 +287,10 @@ fn stamp(state: &State, inner: &Inner, edits: &mut [Edit]) -> Result<()> {
             continue;
         }
         let old: SmallVec<_> = overlapping(&state.tree, *ino, *first, *first + 1)?;
-        let before = old.first().filter(|m| m.extent.kind == ExtentKind::Data).map(|m| m.extent.birth);
+        let before = old.first().filter(|m| m.extent.kind == ExtentKind::Data).map(|m| &m.extent);
         extent.birth = now;
-        extent.interval_log2 = interval_log2(before.map(|b| b.0), now.0);
+        let stored = before.map_or(0, |old| old.interval_log2);
+        extent.interval_log2 = interval_code(before.map(|old| old.birth.0), stored, now.0);
         now.0 += u64::from(extent.blocks);
     }
     Ok(())

@@ -79,9 +79,7 @@ fn identify(device: &dyn Device, options: &FormatOptions, first_segment: SegNo) 
         return Err(Error::Refused("over-provisioning must be between 0 and 90 percent".into()));
     }
     let geometry = device.geometry();
-    // The log uses whole segments only.
-    let whole = (geometry.total_blocks / u64::from(geometry.zone_blocks)) as u32;
-    let segments = if geometry.zoned { whole_zones(device)? } else { whole };
+    let segments = whole_segments(device)?;
     if segments <= first_segment.0 || geometry.zone_blocks < 16 {
         let least = 16 * 4;
         return Err(Error::Refused(format!(
@@ -92,20 +90,24 @@ fn identify(device: &dyn Device, options: &FormatOptions, first_segment: SegNo) 
     let room = LogRoom { segments: segments - first_segment.0, segment_blocks: capacity };
     Ok(Identity {
         uuid: options.uuid,
+        fsid: Identity::fsid_of(&options.uuid),
         label: options.label.clone(),
         features: Features::default(),
         segment_blocks: geometry.zone_blocks,
         segments,
         first_segment,
-        capacity_blocks: room.capacity_blocks(options.overprovision_percent)?,
+        capacity_blocks: room.capacity_blocks(first_segment.0, options.overprovision_percent)?,
         hash_key: options.hash_key,
         made_at_secs: options.made_at_secs,
     })
 }
 
-/// Zones before the first that is shorter than the others.
-fn whole_zones(device: &dyn Device) -> Result<u32> {
+/// Segments of the device; the log uses whole ones only.
+pub(super) fn whole_segments(device: &dyn Device) -> Result<u32> {
     let geometry = device.geometry();
+    if !geometry.zoned {
+        return Ok((geometry.total_blocks / u64::from(geometry.zone_blocks)) as u32);
+    }
     let last = device.zone(geometry.zones - 1)?;
     let full = device.zone(0)?.size_blocks;
     Ok(if last.size_blocks < full { geometry.zones - 1 } else { geometry.zones })

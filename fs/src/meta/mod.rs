@@ -3,9 +3,11 @@
 pub mod apply;
 pub mod checkpoint;
 mod commit;
+pub mod grow;
 pub mod image;
 pub(crate) mod load;
 pub mod mkfs;
+pub mod patience;
 pub mod radix;
 mod read;
 pub mod roll_forward;
@@ -13,5 +15,6 @@ pub mod slots;
 pub mod space;
 pub mod state;
 pub mod tree;
+pub mod tune;
 pub mod view;
 pub mod volume;

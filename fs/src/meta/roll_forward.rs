@@ -87,7 +87,7 @@ pub(crate) fn new_log(
 ) -> Arc<Log> {
     let zoned = device.geometry().zoned;
     let shape = LogShape {
-        fsid: identity.fsid(),
+        fsid: identity.fsid,
         segment_blocks: identity.segment_blocks,
         first_segment: identity.first_segment,
         segments: identity.segments,

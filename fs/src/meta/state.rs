@@ -65,10 +65,22 @@ impl State {
     }
 
     /// Blocks in use or spoken for. Dirty nodes count twice where an older copy is on the medium: both take room until the
-    /// next checkpoint is durable.
+    /// next checkpoint is durable. Half as much again for nodes: cleaning them is writing them again in a checkpoint, so where a filesystem is
+    /// full of nothing else, enough of it must be dead for a checkpoint to give back more than it takes (I5).
     pub fn used_blocks(&self) -> u64 {
         let t = &self.totals;
-        t.data_blocks + t.promised_blocks + t.node_blocks + t.table_blocks + self.tree.dirty_count() as u64
+        t.data_blocks
+            + t.promised_blocks
+            + t.node_blocks
+            + t.node_blocks / 2
+            + t.table_blocks
+            + self.tree.dirty_count() as u64
+    }
+
+    /// Share of nodes among all live blocks.
+    pub fn node_share(&self) -> f64 {
+        let t = &self.totals;
+        t.node_blocks as f64 / (t.data_blocks + t.node_blocks).max(1) as f64
     }
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::chunk::{PageId, TableId};
 use crate::format::edit::Edit;
 use crate::format::superblock::{Checkpoint, Identity, Superblock};
+use crate::format::table::{NODE_LEVELS, REFS_PER_PAGE, SEGMENT_LEVELS};
 use crate::log::{Log, Purpose};
 use crate::types::{BLOCK_SIZE, BlockAddr, Ino, Lsn, NodeId, WriteClock};
 
@@ -27,6 +28,9 @@ use super::view::View;
 
 /// Most blocks of payload that one [`Volume::write`] takes.
 pub const WRITE_BLOCKS_MAX: u32 = crate::format::chunk::PAYLOAD_MAX;
+
+/// Dirty metadata that a cache of any size allows: less would make a checkpoint of every few operations.
+const DIRTY_BYTES_LEAST: usize = 4 << 20;
 
 /// What a plan decided: edits that make one record, and what to tell the caller.
 #[derive(Debug)]
@@ -108,12 +112,19 @@ impl Placed {
 /// Who makes room when the log has none: the cleaner, which sits above this layer.
 pub trait Relief: Send + Sync {
     /// Called with no lock held by an operation that found no room; returns when it is worth trying again, `NoSpace` if
-    /// nothing can be done.
+    /// nothing can be done, `MustWait` if that takes time and the thread has none ([`super::patience`]).
     fn relieve(&self, volume: &Volume, purpose: Purpose) -> Result<()>;
 
-    /// Called before a user's write, with no lock held: slows it down where cleaning cannot keep up otherwise.
-    fn pace(&self, volume: &Volume);
+    /// Takes a checkpoint because an operation needs what it gives back, and sees to it that it gives back more than it takes.
+    fn checkpoint(&self, volume: &Volume) -> Result<()> {
+        volume.checkpoint(false)
+    }
 }
+
+/// Part of a checkpoint that is for cleaning alone when room is short and everything live is a node.
+const CLEANING_SHARE: f64 = 0.9;
+/// Table pages that a checkpoint can write where none were: a path down both tables.
+const NEW_PAGES_MAX: u8 = NODE_LEVELS + SEGMENT_LEVELS;
 
 /// What the checkpoint lock guards.
 pub(crate) struct Checkpoints {
@@ -121,15 +132,21 @@ pub(crate) struct Checkpoints {
     pub last: Checkpoint,
 }
 
+/// What growing changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub identity: Arc<Identity>,
+    pub room: LogRoom,
+}
+
 /// A mounted image.
 pub struct Volume {
     pub(crate) state: RwLock<State>,
     pub(crate) log: Arc<Log>,
-    pub(crate) identity: Identity,
+    shape: RwLock<Shape>,
     pub(crate) checkpoints: Mutex<Checkpoints>,
     pub(crate) placement: Mutex<Box<dyn Placement>>,
     pub placed: Placed,
-    pub(crate) room: LogRoom,
     pub(crate) heads: u8,
     pub(crate) cache_bytes: usize,
     read_only: bool,
@@ -162,7 +179,7 @@ impl Volume {
         Self {
             state: RwLock::new(base.state),
             log: base.log,
-            identity: base.identity,
+            shape: RwLock::new(Shape { identity: Arc::new(base.identity), room: base.room }),
             next_ino: AtomicU64::new(next_ino),
             user_bytes: AtomicU64::new(base.last.user_bytes),
             user_bytes_before: base.last.user_bytes,
@@ -170,7 +187,6 @@ impl Volume {
             checkpoints: Mutex::new(Checkpoints { slots: base.slots, last: base.last }),
             placement: Mutex::new(options.placement),
             placed: Placed::default(),
-            room: base.room,
             heads: options.heads.unwrap_or(base.room.data_heads()).clamp(1, base.room.data_heads()),
             cache_bytes: options.cache_bytes,
             read_only: options.read_only,
@@ -194,21 +210,53 @@ impl Volume {
         }
     }
 
-    pub(crate) fn pace(&self) {
-        if let Some(relief) = self.relief.get().and_then(Weak::upgrade) {
-            relief.pace(self);
+    /// A checkpoint on behalf of an operation.
+    pub(crate) fn checkpoint_for_room(&self) -> Result<()> {
+        match self.relief.get().and_then(Weak::upgrade) {
+            Some(relief) => relief.checkpoint(self),
+            None => self.checkpoint(false),
         }
     }
 
     /// Whether an operation of this kind that waited should try again.
     pub(crate) fn has_room(&self, purpose: Purpose) -> bool {
-        let dirty = self.state.read().tree.dirty_count();
-        dirty < self.room.dirty_nodes_max() && self.log.has_room(purpose)
+        self.dirty_share() < 1.0 && self.log.has_room(purpose)
     }
 
     /// Dirty nodes, as a share of what they may be.
     pub(crate) fn dirty_share(&self) -> f64 {
-        self.state.read().tree.dirty_count() as f64 / self.room.dirty_nodes_max() as f64
+        self.dirty_share_of(&self.state.read())
+    }
+
+    /// Most dirty nodes of operations. Where room is short and most of what lives are nodes, a checkpoint has to be mostly cleaning, so little of it
+    /// may be anything else (I5).
+    fn dirty_nodes_max(&self, state: &State) -> usize {
+        let room = self.room();
+        let most = room.dirty_nodes_max();
+        if self.log.available_segments() >= room.low_segments() {
+            return most;
+        }
+        let nodes = state.node_share();
+        (most as f64 * (1.0 - nodes * nodes * CLEANING_SHARE)) as usize
+    }
+
+    /// Whether there are as many dirty nodes as a checkpoint's reserve can take, whoever made them dirty.
+    pub(crate) fn dirty_is_full(&self) -> bool {
+        self.state.read().tree.dirty_count() >= self.room().dirty_nodes_max()
+    }
+
+    /// Segments that a checkpoint taken now opens at most.
+    pub(crate) fn checkpoint_cost(&self) -> u32 {
+        let room = self.room();
+        let state = self.state.read();
+        let dirty = state.tree.dirty_count() as u64;
+        let entries_changed = dirty + state.tree.freed().len() as u64;
+        // Pages that are there already, and the few that it can add.
+        let leaves = entries_changed.min(state.tree.next_node().0 / REFS_PER_PAGE as u64 + 1);
+        let pages = (leaves + u64::from(room.table_pages())).min(state.totals.table_blocks + u64::from(NEW_PAGES_MAX));
+        drop(state);
+        let left = self.log.node_head_room();
+        (dirty + pages).saturating_sub(u64::from(left)).div_ceil(u64::from(room.payload_blocks())) as u32
     }
 
     pub(crate) fn live_data_blocks(&self) -> u64 {
@@ -242,12 +290,41 @@ impl Volume {
     /// Brings a node into memory, and others out where there are too many.
     pub(crate) fn load(&self, id: NodeId) -> Result<()> {
         load::load_node(&self.state, &self.log, id)?;
+        self.trim_cache();
+        Ok(())
+    }
+
+    /// Evicts nodes if more are cached than the user allows.
+    fn trim_cache(&self) {
         let over = self.state.read().tree.memory_bytes() > self.cache_bytes;
         if over {
-            // A little below the limit, so that not every miss evicts.
-            self.state.write().tree.evict_unused_to(self.cache_bytes / 16 * 15);
+            self.trim_locked(&mut self.state.write());
         }
-        Ok(())
+    }
+
+    /// Evicts what the checkpoint has made evictable, used lately or not. Plans may have to load a node again, but not so often that they
+    /// starve.
+    fn trim_after_checkpoint(&self) {
+        let over = self.state.read().tree.memory_bytes() > self.cache_bytes;
+        if over {
+            self.state.write().tree.evict_to(self.cache_bytes / 16 * 15);
+        }
+    }
+
+    /// The same for who has changed the state: what is created is never loaded, so growth has to be met here too.
+    pub(crate) fn trim_locked(&self, state: &mut State) {
+        if state.tree.memory_bytes() > self.cache_bytes {
+            // A little below the limit, so that not every change evicts.
+            state.tree.evict_unused_to(self.cache_bytes / 16 * 15);
+        }
+    }
+
+    /// Dirty nodes can neither be evicted nor be more than the checkpoint's reserve takes (I5): their share of both limits, the larger one.
+    pub(crate) fn dirty_share_of(&self, state: &State) -> f64 {
+        let count = state.tree.dirty_count() as f64 / self.dirty_nodes_max(state) as f64;
+        // Half of the cache, so that the other half holds what an operation needs at once.
+        let bytes_max = (self.cache_bytes / 2).max(DIRTY_BYTES_LEAST);
+        count.max(state.tree.dirty_bytes() as f64 / bytes_max as f64)
     }
 
     /// Has the next checkpoint write a table page elsewhere if it stands at `addr`. False if it does not.
@@ -288,7 +365,12 @@ impl Volume {
     pub fn checkpoint(&self, clean: bool) -> Result<()> {
         self.writable()?;
         let mut checkpoints = self.checkpoints.lock();
-        let result = self.checkpoint_locked(&mut checkpoints, clean);
+        self.checkpoint_as(&mut checkpoints, &self.identity(), clean)
+    }
+
+    /// [`Volume::checkpoint`] that names the image `identity`.
+    pub(super) fn checkpoint_as(&self, checkpoints: &mut Checkpoints, identity: &Identity, clean: bool) -> Result<()> {
+        let result = self.checkpoint_locked(checkpoints, identity, clean);
         if let Err(e) = &result {
             // Whatever the cause, what the medium holds now is not known well enough to go on (I6).
             self.log.fail(format!("a checkpoint failed: {e}"));
@@ -296,7 +378,7 @@ impl Volume {
         result
     }
 
-    fn checkpoint_locked(&self, checkpoints: &mut Checkpoints, clean: bool) -> Result<()> {
+    fn checkpoint_locked(&self, checkpoints: &mut Checkpoints, identity: &Identity, clean: bool) -> Result<()> {
         let mut taken = {
             let mut state = self.state.write();
             // Numbers given out and not logged yet must not be given out again.
@@ -309,10 +391,11 @@ impl Volume {
         let written = self.written();
         taken.checkpoint.user_bytes = written.user_bytes;
         taken.checkpoint.device_bytes = written.device_bytes;
-        let superblock = Superblock { identity: self.identity.clone(), checkpoint: taken.checkpoint.clone() };
+        let superblock = Superblock { identity: identity.clone(), checkpoint: taken.checkpoint.clone() };
         checkpoints.slots.write(&superblock)?;
         self.log.flush_once()?; // The commit point: from here on this checkpoint is the one that a mount starts from.
         checkpoint::release(&taken, &self.state, &self.log);
+        self.trim_after_checkpoint();
         self.last_checkpoint_lsn.store(taken.checkpoint.lsn.0, Ordering::Relaxed);
         checkpoints.last = taken.checkpoint;
         self.checkpoint_count.fetch_add(1, Ordering::Relaxed);
@@ -329,7 +412,7 @@ impl Volume {
     }
 
     pub fn usage(&self) -> Usage {
-        Usage { capacity: self.identity.capacity_blocks, used: self.state.read().used_blocks() }
+        Usage { capacity: self.identity().capacity_blocks, used: self.state.read().used_blocks() }
     }
 
     pub fn written(&self) -> Written {
@@ -351,7 +434,7 @@ impl Volume {
 
     /// Bytes of a segment.
     pub fn segment_bytes(&self) -> u64 {
-        bytes_of(self.identity.segment_blocks)
+        bytes_of(self.identity().segment_blocks)
     }
 
     /// Another placement from the next write on.
@@ -375,11 +458,19 @@ impl Volume {
 
     /// Key of the directory hash, secret to this image.
     pub fn hash_key(&self) -> [u8; 16] {
-        self.identity.hash_key
+        self.identity().hash_key
     }
 
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.shape.read().identity)
+    }
+
+    pub(crate) fn room(&self) -> LogRoom {
+        self.shape.read().room
+    }
+
+    pub(super) fn set_shape(&self, shape: Shape) {
+        *self.shape.write() = shape;
     }
 
     pub fn device(&self) -> &Arc<dyn Device> {
@@ -415,6 +506,6 @@ pub(crate) fn bytes_of(blocks: u32) -> u64 {
 
 impl std::fmt::Debug for Volume {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Volume").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Volume").field("identity", &self.identity()).finish_non_exhaustive()
     }
 }

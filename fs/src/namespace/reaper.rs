@@ -116,12 +116,14 @@ impl Reaper {
 }
 
 impl Shared {
-    /// One step of a task, which goes back to the head of the queue if it has more. A task that fails is left to the next mount.
+    /// One step of a task, which goes back to the head of the queue if it has more or must wait for room. A task that fails is left to the
+    /// next mount.
     fn step(&self, task: Task) -> Result<()> {
-        if !self.volume.transact(|view| orphans::plan_step(view, task))? {
+        let done = self.volume.transact(|view| orphans::plan_step(view, task));
+        if matches!(done, Ok(false) | Err(Error::MustWait)) {
             self.queue.lock().tasks.push_front(task);
         }
-        Ok(())
+        done.map(drop)
     }
 
     fn next(&self) -> Option<Task> {

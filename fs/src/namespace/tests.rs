@@ -25,9 +25,13 @@ fn device() -> Arc<dyn Device> {
 }
 
 fn mount(device: &Arc<dyn Device>, reaping: Reaping) -> Filesystem {
+    mount_with_cache(device, reaping, 16 << 20)
+}
+
+fn mount_with_cache(device: &Arc<dyn Device>, reaping: Reaping, cache_bytes: usize) -> Filesystem {
     let options = VolumeOptions {
         read_only: false,
-        cache_bytes: 16 << 20,
+        cache_bytes,
         writer_threads: 0,
         heads: None,
         placement: Box::new(gleanfs_gc::placement::NoSeparation),
@@ -355,4 +359,21 @@ fn more_than_there_is_cannot_be_promised_and_nothing_stays_promised() {
     assert!(matches!(fs.fallocate(ino, 0, u64::MAX, Fallocate::PunchHole), Err(Error::FileTooBig)));
     assert!(matches!(fs.fallocate(ino, 0, 0, Fallocate::PunchHole), Err(Error::Invalid)));
     assert!(matches!(fs.write(ino, super::FILE_SIZE_MAX, b"x", false), Err(Error::FileTooBig)));
+}
+
+/// Making files loads hardly a node, so the cache has to be trimmed where it grows as well as where it misses.
+#[test]
+fn the_cache_keeps_its_limit_while_files_are_only_made() {
+    const CACHE_BYTES: usize = 1 << 20;
+    let device = device();
+    let fs = mount_with_cache(&device, Reaping::OnDemand, CACHE_BYTES);
+    for number in 0..8000 {
+        file(&fs, &format!("file-{number}"));
+        if number % 500 == 0 {
+            fs.volume.checkpoint(false).unwrap();
+        }
+    }
+    fs.volume.checkpoint(false).unwrap();
+    let cached = fs.volume.cached_bytes();
+    assert!(cached <= CACHE_BYTES, "{cached} bytes are cached");
 }

@@ -12,7 +12,7 @@ use gleanfs_gc::placement::lifetime_class;
 
 use super::oracle::Oracle;
 use super::questions::{Question, Questions};
-use super::shared::{Blocks, Evidence, Shared};
+use super::shared::{Authority, Blocks, Evidence, Shared};
 
 /// How often it looks at the worker and at the evidence.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -136,7 +136,11 @@ impl Asker {
         (0..missed_now).for_each(|_| trust.deadline(false));
         (missed_now..posted_now).for_each(|_| trust.deadline(true));
         self.count(&mut trust, &evidence);
-        let level = trust.level().min(shared.level_max);
+        let level = match shared.authority {
+            Authority::Earned(most) => trust.level().min(most),
+            Authority::Forced if ready => TrustLevel::Recommendation,
+            Authority::Forced => TrustLevel::Fallback,
+        };
         drop(trust);
         if level != shared.level() {
             shared.set_level(level);
@@ -164,7 +168,11 @@ impl Asker {
             sum.moved += new.moved;
             // Work is counted per segment's worth of what users wrote: so many segments had to be freed for it.
             if sum.written >= unit {
-                trust.worked(by, sum.moved, sum.written / unit);
+                let freed = sum.written / unit;
+                match self.shared.level() {
+                    TrustLevel::Learning => trust.worked_before(by, sum.moved, freed),
+                    _ => trust.worked(by, sum.moved, freed),
+                }
                 *sum = Blocks { written: sum.written % unit, moved: 0 };
             }
         }

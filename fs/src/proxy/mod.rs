@@ -39,6 +39,7 @@ use parking_lot::Mutex;
 pub use asker::Surroundings;
 pub use oracle::{Oracle, Service};
 pub use placement::{Fallback, LearnedPlacement};
+pub use shared::Authority;
 
 /// Thresholds of trust for a mount: small enough that a load of a minute gets through all levels, if the model is worth it.
 pub fn trust_config() -> TrustConfig {
@@ -56,13 +57,13 @@ impl Proxy {
     /// Starts the thread that asks `oracle` and waits for each answer at most for `deadline`.
     pub fn start(
         oracle: Arc<dyn Oracle>,
-        level_max: TrustLevel,
+        authority: Authority,
         trust: TrustConfig,
         deadline: Duration,
         fallback: Box<dyn Placement>,
         around: Surroundings,
     ) -> io::Result<Self> {
-        let shared = Arc::new(shared::Shared::new(level_max, trust));
+        let shared = Arc::new(shared::Shared::new(authority, trust));
         let asker = asker::Asker::new(Arc::clone(&shared), oracle, deadline, around);
         let thread = std::thread::Builder::new().name("proxy".into()).spawn(move || asker.run())?;
         Ok(Self { shared, fallback: Arc::new(Mutex::new(fallback)), thread: Mutex::new(Some(thread)) })
@@ -83,6 +84,11 @@ impl Proxy {
     /// The level in force.
     pub fn level(&self) -> TrustLevel {
         self.shared.level()
+    }
+
+    /// What the mount's options let a model decide.
+    pub fn authority(&self) -> Authority {
+        self.shared.authority
     }
 
     pub fn trust(&self) -> TrustStatus {

@@ -7,8 +7,9 @@
 //! | level | classes |
 //! |---|---|
 //! | fallback, learning | the fallback's |
-//! | collaboration | each has half of the heads, so that neither's mistakes fill the other's segments |
-//! | recommendation (or too few heads) | the model's; a class of the fallback goes where its blocks have turned out to belong |
+//! | collaboration, recommendation | those of lifetime; a class of a fallback that means something else goes where its blocks have turned out to belong |
+//!
+//! Heads of their own for either at collaboration would leave both with half as many as they need, and the comparison would say little about either.
 //!
 //! Whose data it is also says who pays: evidence for trust is blocks moved per block written, for either's stretches. That is the write
 //! amplification of each half, whatever segments the blocks are in and whoever chose the victims.
@@ -27,8 +28,6 @@ use super::shared::{Evidence, Shared};
 
 /// Blocks of a stretch.
 const STRETCH_BLOCKS: u64 = 256;
-/// Heads below which the two share all.
-const HEADS_APART_MIN: u8 = 4;
 
 /// The placement that decides when the model does not; shared with whoever may replace it.
 pub type Fallback = Arc<Mutex<Box<dyn Placement>>>;
@@ -37,7 +36,6 @@ pub type Fallback = Arc<Mutex<Box<dyn Placement>>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sharing {
     Alone,
-    Apart,
     Together,
 }
 
@@ -51,6 +49,7 @@ pub struct LearnedPlacement {
     /// Model and fallback that `scores` speak of.
     serial: u64,
     fallbacks: u64,
+    fallback_has_lifetimes: bool,
     evidence: Evidence,
     /// Of the last choice.
     classes: u8,
@@ -59,8 +58,12 @@ pub struct LearnedPlacement {
 
 impl LearnedPlacement {
     pub fn new(shared: Arc<Shared>, fallback: Fallback, heads: u8) -> Self {
-        let classes = fallback.lock().classes();
+        let (classes, fallback_has_lifetimes) = {
+            let fallback = fallback.lock();
+            (fallback.classes(), fallback.has_lifetime_classes())
+        };
         Self {
+            fallback_has_lifetimes,
             serial: shared.serial(),
             fallbacks: shared.fallbacks(),
             shared,
@@ -77,7 +80,6 @@ impl LearnedPlacement {
     fn sharing(&self) -> Sharing {
         match self.shared.level() {
             TrustLevel::Fallback | TrustLevel::Learning => Sharing::Alone,
-            TrustLevel::Collaboration if self.heads >= HEADS_APART_MIN => Sharing::Apart,
             TrustLevel::Collaboration | TrustLevel::Recommendation => Sharing::Together,
         }
     }
@@ -91,45 +93,45 @@ impl LearnedPlacement {
                 self.classes = fallback_classes;
                 fallback
             }
-            Sharing::Apart => {
-                self.classes = 2 * LIFETIME_CLASSES;
-                model.unwrap_or(LIFETIME_CLASSES + spread(fallback, fallback_classes, LIFETIME_CLASSES))
-            }
             Sharing::Together => {
                 self.classes = LIFETIME_CLASSES;
-                model.unwrap_or_else(|| self.scores.lifetime_class_of(fallback, fallback_classes))
+                model.unwrap_or_else(|| self.lifetime_class_of(fallback, fallback_classes))
             }
         }
     }
 
     /// The class, as the model and as the fallback mean it, of a segment that this head filled.
     fn class_of_head(&self, head: u8, sharing: Sharing) -> FromClass {
-        let fallback_classes = self.fallback.lock().classes();
         match sharing {
             Sharing::Alone => FromClass { model: head, fallback: head },
-            Sharing::Apart => {
-                let class = first_class_of(head, 2 * LIFETIME_CLASSES, self.heads);
-                if class < LIFETIME_CLASSES {
-                    // Not the fallback's: anything but its class 0, of which some policies keep statistics.
-                    FromClass { model: class, fallback: 1 }
-                } else {
-                    let fallback = spread(class - LIFETIME_CLASSES, LIFETIME_CLASSES, fallback_classes);
-                    FromClass { model: self.scores.lifetime_class_of(fallback, fallback_classes), fallback }
-                }
-            }
             Sharing::Together => {
                 let model = first_class_of(head, LIFETIME_CLASSES, self.heads);
+                if self.fallback_has_lifetimes {
+                    return FromClass { model, fallback: model };
+                }
+                let fallback_classes = self.fallback.lock().classes();
                 let is_first = model == self.scores.lifetime_class_of(0, fallback_classes);
+                // Anything but the fallback's class 0, of which some policies keep statistics.
                 FromClass { model, fallback: u8::from(!is_first) }
             }
         }
+    }
+
+    fn lifetime_class_of(&self, fallback: u8, fallback_classes: u8) -> u8 {
+        if self.fallback_has_lifetimes { fallback } else { self.scores.lifetime_class_of(fallback, fallback_classes) }
     }
 
     /// Both opinions are known: remembers them for a sample, hands over what there is to tell.
     fn note(&mut self, place: Place, choices: Option<Choices>, by: Decider, blocks: u32) {
         let Place { ino, block, now, live_blocks, is_move } = place;
         self.scores.placed(ino, block, is_move, now, live_blocks, choices);
-        let of = self.evidence.of(by);
+        // While nothing is left to the model yet, work is told apart as it will be: so it is known how the two groups differ by themselves.
+        let group = if self.shared.level() == TrustLevel::Learning {
+            TrustLevel::Collaboration.assign(stretch(ino, block))
+        } else {
+            by
+        };
+        let of = self.evidence.of(group);
         if is_move {
             of.moved += u64::from(blocks.max(1));
         } else {
@@ -152,13 +154,14 @@ impl LearnedPlacement {
         let fallbacks = self.shared.fallbacks();
         if fallbacks != self.fallbacks {
             self.fallbacks = fallbacks;
+            self.fallback_has_lifetimes = self.fallback.lock().has_lifetime_classes();
             self.scores.fallback_changed();
         }
         self.shared.predicted(row)
     }
 
     fn assigned(&self, ino: u64, block: u64) -> Decider {
-        self.shared.level().assign(stretch(ino, block))
+        self.shared.assign(stretch(ino, block))
     }
 }
 
@@ -180,12 +183,6 @@ struct Place {
 /// What decides who is responsible for a block.
 fn stretch(ino: u64, block: u64) -> u64 {
     ino.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ (block / STRETCH_BLOCKS)
-}
-
-/// Class `class` of `from` in a system of `to` classes.
-fn spread(class: u8, from: u8, to: u8) -> u8 {
-    let scaled = u16::from(class) * u16::from(to) / u16::from(from.max(1));
-    (scaled as u8).min(to.max(1) - 1)
 }
 
 /// The first class that `placement::merge` maps to this head.
@@ -272,10 +269,11 @@ mod tests {
     use gleanfs_gc::features::LikenessMask;
     use gleanfs_gc::placement::{SepBit, merge};
 
+    use super::super::shared::Authority;
     use super::*;
 
     fn placement(heads: u8) -> (Arc<Shared>, LearnedPlacement) {
-        let shared = Arc::new(Shared::new(TrustLevel::Recommendation, TrustConfig::default()));
+        let shared = Arc::new(Shared::new(Authority::Earned(TrustLevel::Recommendation), TrustConfig::default()));
         let fallback: Fallback = Arc::new(Mutex::new(Box::new(SepBit::default())));
         let placement = LearnedPlacement::new(Arc::clone(&shared), fallback, heads);
         (shared, placement)
@@ -302,18 +300,16 @@ mod tests {
                 assert_eq!(merge(first_class_of(head, classes, heads), classes, heads), head, "{classes} {heads}");
             }
         }
-        assert_eq!((0..6).map(|c| spread(c, 6, 2)).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1]);
     }
 
     #[test]
     fn without_an_answer_or_without_trust_the_fallback_decides() {
         let (shared, mut p) = placement(6);
         assert_eq!((p.user_write(&write(10)), p.classes(), p.by_model()), (1, 6, false));
-        assert!(
-            shared
-                .questions
-                .push(super::super::questions::Question { like: gleanfs_gc::features::Likeness(9), row: [0.0; 15] })
-        );
+        assert!(shared.questions.push(super::super::questions::Question {
+            like: gleanfs_gc::features::Likeness(9),
+            row: Default::default()
+        }));
         assert_eq!(answer(&shared, 0), 1, "no model: nothing was asked");
         shared.set_model(1, LikenessMask::ALL);
         shared.set_asking(true);
@@ -339,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn apart_each_has_heads_of_its_own() {
+    fn at_collaboration_each_decides_for_half_and_all_heads_are_shared() {
         let (shared, mut p) = placement(6);
         shared.set_model(1, LikenessMask::ALL);
         shared.set_asking(true);
@@ -356,13 +352,21 @@ mod tests {
             p.cleaning_write(&m);
             answer(&shared, 5);
             let class = p.cleaning_write(&m);
-            let head = merge(class, p.classes(), 6);
-            assert_eq!(head < 3, p.by_model());
+            assert_eq!((merge(5, p.classes(), 6), p.by_model() && class != 5), (5, false));
             *(if p.by_model() { &mut model } else { &mut fallback }) += 1;
         }
         assert!(model > 16 && fallback > 16, "{model} {fallback}");
         let evidence = shared.take_evidence();
         assert_eq!(evidence.model.moved + evidence.fallback.moved, 128);
         assert_eq!((evidence.model.written, evidence.now), (0, 1000));
+    }
+
+    #[test]
+    fn while_the_model_watches_work_is_told_apart_as_it_will_be() {
+        let (shared, mut p) = placement(6);
+        shared.set_level(TrustLevel::Learning);
+        (0..64).for_each(|n| drop(p.user_write(&WriteFacts { first_block: n * STRETCH_BLOCKS, ..write(n) })));
+        let evidence = shared.take_evidence();
+        assert!(evidence.model.written > 16 && evidence.fallback.written > 16, "{evidence:?}");
     }
 }

@@ -98,7 +98,7 @@ impl Questions {
 mod tests {
     use super::*;
 
-    const QUESTION: Question = Question { like: Likeness(1), row: [0.0; 15] };
+    const QUESTION: Question = Question { like: Likeness(1), row: [0.0; gleanfs_gc::features::PLACEMENT.len()] };
 
     #[test]
     fn a_full_list_costs_the_question() {

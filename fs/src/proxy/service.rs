@@ -19,7 +19,7 @@ use gleanfs_gc::placement::Placement;
 use crate::control::message::{self, Model};
 use crate::control::status;
 
-use super::{Proxy, Surroundings, trust_config};
+use super::{Authority, Proxy, Surroundings, trust_config};
 
 /// The model that comes with the program.
 pub const SHIPPED: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/first.onnx"));
@@ -37,24 +37,23 @@ pub struct AdviceOptions {
     pub watch: Option<PathBuf>,
     /// The ONNX Runtime library, or why there is none.
     pub library: Result<PathBuf, String>,
-    /// Most that the model may decide.
-    pub level_max: TrustLevel,
+    pub authority: Authority,
     pub deadline_us: u64,
 }
 
 /// What is needed to start, read and checked before anything of the mount is touched; or why there will be no advice.
-pub struct Prepared(Result<AdvisorConfig, String>, TrustLevel);
+pub struct Prepared(Result<AdvisorConfig, String>, Authority);
 
 impl Prepared {
     /// None, for this reason.
     pub fn absent(why: impl Into<String>) -> Self {
-        Self(Err(why.into()), TrustLevel::Fallback)
+        Self(Err(why.into()), Authority::Earned(TrustLevel::Fallback))
     }
 
     /// A model that cannot be the first one is an error of one line; that there is no library is none.
     pub fn new(options: &AdviceOptions) -> Result<Self, String> {
         let model = first_model(options.model.as_deref())?;
-        if options.level_max == TrustLevel::Fallback {
+        if options.authority == Authority::Earned(TrustLevel::Fallback) {
             return Ok(Self::absent("trust=fallback"));
         }
         let library = match &options.library {
@@ -63,7 +62,7 @@ impl Prepared {
         };
         let host = host(library, options.deadline_us);
         let config = AdvisorConfig { model: Some(model), watch: options.watch.clone(), ..AdvisorConfig::new(host) };
-        Ok(Self(Ok(config), options.level_max))
+        Ok(Self(Ok(config), options.authority))
     }
 
     /// Starts it. Returns at once: the worker comes up beside the mount.
@@ -154,7 +153,7 @@ impl Advice {
         let (advisor, proxy) = (running.advisor.status(), &running.proxy);
         let current = advisor.models.iter().find(|m| m.role == ModelRole::Current);
         status::Advisor {
-            trust: level_name(proxy.level()).into(),
+            trust: trust_name(proxy).into(),
             efficiency: proxy.trust().efficiency,
             model: current.map(|m| m.name.clone()),
             model_sha256: current.map(|m| m.sha256.clone()),
@@ -218,6 +217,13 @@ fn model_of(info: &ModelInfo) -> Model {
         ModelRole::Previous => message::ModelRole::Previous,
     };
     Model { name: info.name.clone(), sha256: info.sha256.clone(), role }
+}
+
+fn trust_name(proxy: &Proxy) -> &'static str {
+    match (proxy.authority(), proxy.level()) {
+        (Authority::Forced, TrustLevel::Recommendation) => "forced",
+        (_, level) => level_name(level),
+    }
 }
 
 fn level_name(level: TrustLevel) -> &'static str {

@@ -13,6 +13,15 @@ use super::memo::{Known, Memo};
 use super::questions::{Question, Questions};
 use super::scores::Prices;
 
+/// How much the mount's options let a model decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// What it has earned, at most this.
+    Earned(TrustLevel),
+    /// Everything, from its first answer on, whatever that costs.
+    Forced,
+}
+
 /// Blocks written and moved, by whose data it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Blocks {
@@ -59,8 +68,7 @@ pub struct Shared {
     pub trust: Mutex<Trust>,
     /// Predictions that were taken into the table.
     pub recommendations: AtomicU64,
-    /// Most that the mount's options allow.
-    pub level_max: TrustLevel,
+    pub authority: Authority,
     level: AtomicU8,
     /// The model in service; 0: none was yet.
     serial: AtomicU64,
@@ -74,13 +82,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(level_max: TrustLevel, trust: TrustConfig) -> Self {
+    pub fn new(authority: Authority, trust: TrustConfig) -> Self {
         Self {
             memo: Memo::new(),
             questions: Questions::new(),
             trust: Mutex::new(Trust::new(trust)),
             recommendations: AtomicU64::new(0),
-            level_max,
+            authority,
             level: AtomicU8::new(TrustLevel::Fallback as u8),
             serial: AtomicU64::new(0),
             fallbacks: AtomicU64::new(0),
@@ -96,6 +104,16 @@ impl Shared {
         const LEVELS: [TrustLevel; 4] =
             [TrustLevel::Fallback, TrustLevel::Learning, TrustLevel::Collaboration, TrustLevel::Recommendation];
         LEVELS[usize::from(self.level.load(Ordering::Relaxed)) % LEVELS.len()]
+    }
+
+    /// Who decides what has this hash at the level in force.
+    pub fn assign(&self, hash: u64) -> Decider {
+        let level = self.level();
+        if self.authority == Authority::Forced && level == TrustLevel::Recommendation {
+            // No control group: what is measured is the model.
+            return Decider::Model;
+        }
+        level.assign(hash)
     }
 
     pub fn set_level(&self, level: TrustLevel) {

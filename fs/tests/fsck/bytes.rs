@@ -76,7 +76,7 @@ fn superblock_slots() {
     assert!(matches!(&found[..], [Finding::NoSuperblock { .. }]), "{found:?}");
 
     let device = Image::filled().unmount();
-    rewrite_superblock(&device, |s| s.identity.label = "another".into());
+    rewrite_superblock(&device, |s| s.identity.made_at_secs += 1);
     assert_eq!(findings(&device), [Finding::SlotsDisagree]);
 }
 

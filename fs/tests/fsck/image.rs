@@ -194,7 +194,7 @@ pub fn rewrite_superblock(device: &MemoryDevice, change: impl FnOnce(&mut Superb
 /// Changes the first leaf of the segment table, with good checksums all the way up.
 pub fn rewrite_segments(device: &MemoryDevice, change: impl FnOnce(&mut Vec<StoredSegment>)) {
     rewrite_superblock(device, |superblock| {
-        let fsid = superblock.identity.fsid();
+        let fsid = superblock.identity.fsid;
         let lsn = superblock.checkpoint.lsn;
         let mut change = Some(change);
         superblock.checkpoint.segment_table.crc =
@@ -227,7 +227,7 @@ fn rewrite_page(
 /// Where node `id` stands, for a node on the first page of the table.
 pub fn node_at(device: &MemoryDevice, id: u64) -> BlockRef {
     let (_, superblock) = newest_slot(device);
-    let fsid = superblock.identity.fsid();
+    let fsid = superblock.identity.fsid;
     let mut at = superblock.checkpoint.node_table;
     for level in (0..4).rev() {
         let page = PageId { table: TableId::Nodes, level, index: 0 };

@@ -5,8 +5,15 @@
 //! for repeated misses or when the model falls behind the fallback. Between the two thresholds
 //! nothing changes, so that noise does not swing it.
 //!
-//! At *recommendation* one operation in sixteen still goes to the fallback: without a control group
-//! on the same load, falling behind could not be seen.
+//! Two kinds of evidence. *Scores* price both choices for the same blocks, at every level: they are paired, so what differs between
+//! blocks does not disturb them, and a model is judged by them to within a few per cent. *Work* is what the blocks of either have cost
+//! the cleaner. The two groups of blocks differ, and on a skewed load they differ much and for good; so at *collaboration* their ratio is set
+//! against what it was before, when the fallback decided for both, and at *recommendation*, where one operation in sixteen still goes to
+//! the fallback, it counts only if it is gross.
+//!
+//! A model that is as good must not be kept out by noise, and a worse one must not stay: the thresholds leave room for equals, a model that is
+//! behind time after time goes down even if it is not far behind, and each fall doubles the evidence that the next step up takes. So what a bad
+//! model can cost is bounded: the time that it decides shrinks against the time that it watches.
 
 use serde::Serialize;
 
@@ -47,6 +54,9 @@ pub enum Decider {
     Fallback,
 }
 
+/// Most judgements that a model which has fallen again and again must pass for a step up.
+const PROBATION_MAX: u32 = 32;
+
 /// Thresholds. Ratios are the model's cost over the fallback's: below 1 the model is better.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TrustConfig {
@@ -54,10 +64,15 @@ pub struct TrustConfig {
     pub scored_min: u64,
     /// Segments that each side must have freed for one judgement of their work.
     pub freed_min: u64,
-    /// A ratio up to this is a step up.
+    /// A ratio up to this is a step up: as good, as far as can be told.
     pub promote_ratio: f64,
-    /// A ratio above this is a step down.
+    /// A ratio above this so many times in a row is a step down ...
+    pub behind_ratio: f64,
+    pub behind_times: u32,
+    /// ... and above this at once.
     pub demote_ratio: f64,
+    /// The same for work at *recommendation*, where the groups differ in size and kind.
+    pub demote_ratio_work: f64,
     /// Deadlines that make up one judgement of punctuality.
     pub deadlines_window: u64,
     /// A larger share of missed deadlines is a step down.
@@ -75,8 +90,11 @@ impl Default for TrustConfig {
         TrustConfig {
             scored_min: 64,
             freed_min: 16,
-            promote_ratio: 1.0,
+            promote_ratio: 1.03,
+            behind_ratio: 1.06,
+            behind_times: 3,
             demote_ratio: 1.15,
+            demote_ratio_work: 1.4,
             deadlines_window: 64,
             missed_share_max: 0.25,
             missed_share_promote: 0.05,
@@ -113,6 +131,14 @@ pub struct Trust {
     scores: Scores,
     model: Work,
     fallback: Work,
+    /// What the two groups of *collaboration* cost while the fallback decides for both.
+    before: [Work; 2],
+    /// Judgements in a row that found the model behind.
+    behind: u32,
+    /// Judgements that found it as good, less those that did not.
+    good: u32,
+    /// So many of them it takes for a step up.
+    probation: u32,
     deadlines: Deadlines,
     sit_out: u64,
     sit_out_next: u64,
@@ -160,6 +186,10 @@ impl Trust {
             scores: Scores::default(),
             model: Work::default(),
             fallback: Work::default(),
+            before: [Work::default(); 2],
+            behind: 0,
+            good: 0,
+            probation: 1,
             deadlines: Deadlines::default(),
             sit_out: 0,
             sit_out_next: config.sit_out_min,
@@ -202,20 +232,43 @@ impl Trust {
         self.worker(available);
     }
 
-    /// While learning: what the model's choice and the fallback's would have cost, in any one unit.
+    /// What the model's choice and the fallback's would have cost for the same block, in any one unit.
     pub fn scored(&mut self, model_cost: f64, fallback_cost: f64) {
         self.observed();
         let usable = |cost: f64| cost.is_finite() && cost >= 0.0;
-        if self.level() != TrustLevel::Learning || !usable(model_cost) || !usable(fallback_cost) {
+        if self.level() == TrustLevel::Fallback || !usable(model_cost) || !usable(fallback_cost) {
             return;
         }
         self.scores.count += 1;
         self.scores.model_cost += model_cost;
         self.scores.fallback_cost += fallback_cost;
+        let learning = self.level == TrustLevel::Learning;
         if self.scores.count >= self.config.scored_min {
             let scores = std::mem::take(&mut self.scores);
-            self.judge(scores.model_cost, scores.fallback_cost);
+            let ratio = self.compare(scores.model_cost, scores.fallback_cost);
+            self.judge(ratio, self.config.demote_ratio, learning);
         }
+    }
+
+    /// What cleaning cost before anything was left to the model, by who would decide at *collaboration*.
+    pub fn worked_before(&mut self, group: Decider, moved_blocks: u64, freed_segments: u64) {
+        self.observed();
+        let [model, fallback] = &mut self.before;
+        let work = if group == Decider::Model { &mut *model } else { &mut *fallback };
+        work.moved_blocks += moved_blocks as f64;
+        work.freed_segments += freed_segments as f64;
+        if model.freed_segments.min(fallback.freed_segments) > 8.0 * self.config.freed_min as f64 {
+            // Keeps the record recent.
+            model.halve();
+            fallback.halve();
+        }
+    }
+
+    /// The ratio of the two groups' costs while nobody made a difference between them; 1 if that is not known.
+    fn ratio_before(&self) -> f64 {
+        let [model, fallback] = &self.before;
+        let known = |work: &Work| work.freed_segments >= self.config.freed_min as f64 && work.moved_blocks > 0.0;
+        if known(model) && known(fallback) { model.per_segment() / fallback.per_segment() } else { 1.0 }
     }
 
     /// What cleaning cost: live blocks moved and segments freed, by who chose.
@@ -227,6 +280,7 @@ impl Trust {
         };
         work.moved_blocks += moved_blocks as f64;
         work.freed_segments += freed_segments as f64;
+        let collaboration = self.level == TrustLevel::Collaboration;
         let enough = self.config.freed_min as f64;
         if self.level() < TrustLevel::Collaboration {
             // Keeps the fallback's record recent while nothing is judged.
@@ -237,7 +291,13 @@ impl Trust {
             let (model, fallback) = (self.model.per_segment(), self.fallback.per_segment());
             self.model.halve();
             self.fallback.halve();
-            self.judge(model, fallback);
+            let ratio = self.compare(model, fallback);
+            if collaboration {
+                self.judge(ratio / self.ratio_before(), self.config.demote_ratio, true);
+            } else if ratio > self.config.demote_ratio_work {
+                self.efficiency = Some(ratio);
+                self.fall();
+            }
         }
     }
 
@@ -281,15 +341,31 @@ impl Trust {
         }
     }
 
-    fn judge(&mut self, model_cost: f64, fallback_cost: f64) {
-        // Two costs of nothing are equal; something against nothing is far behind.
-        let ratio = if model_cost == fallback_cost { 1.0 } else { model_cost / fallback_cost.max(f64::MIN_POSITIVE) };
+    /// The model's cost over the fallback's. Two costs of nothing are equal; something against nothing is far behind.
+    fn compare(&self, model_cost: f64, fallback_cost: f64) -> f64 {
+        if model_cost == fallback_cost { 1.0 } else { model_cost / fallback_cost.max(f64::MIN_POSITIVE) }
+    }
+
+    fn judge(&mut self, ratio: f64, demote_ratio: f64, may_rise: bool) {
         self.efficiency = Some(ratio);
-        if ratio > self.config.demote_ratio {
-            self.step_down();
-        } else if ratio <= self.config.promote_ratio && self.deadlines.share <= self.config.missed_share_promote {
+        self.behind = if ratio > self.config.behind_ratio { self.behind + 1 } else { 0 };
+        if ratio > demote_ratio || self.behind >= self.config.behind_times {
+            self.fall();
+            return;
+        }
+        if !may_rise {
+            return;
+        }
+        self.good = if ratio <= self.config.promote_ratio { self.good + 1 } else { self.good.saturating_sub(1) };
+        if self.good >= self.probation && self.deadlines.share <= self.config.missed_share_promote {
             self.step_up();
         }
+    }
+
+    /// Steps down for being worse; it will take more to step up again.
+    fn fall(&mut self) {
+        self.probation = (self.probation * 2).min(PROBATION_MAX);
+        self.step_down();
     }
 
     fn step_up(&mut self) {
@@ -325,6 +401,7 @@ impl Trust {
         self.scores = Scores::default();
         self.model = Work::default();
         self.fallback = Work::default();
+        (self.behind, self.good) = (0, 0);
         (self.deadlines.met, self.deadlines.missed) = (0, 0);
     }
 }
@@ -413,6 +490,52 @@ mod tests {
             work(&mut trust, 210, 200);
         }
         assert_eq!(trust.level(), TrustLevel::Collaboration);
+    }
+
+    /// A model whose true ratio is `ratio`, seen with noise, offered evidence of both kinds in turn. Answers with the share of the evidence seen at
+    /// *recommendation*.
+    fn share_in_charge(ratio: f64, noise: f64, seed: u64) -> f64 {
+        let mut rng = crate::sim::rng::Rng::new(seed);
+        let mut trust = ready();
+        let (mut in_charge, rounds) = (0, 20_000);
+        for _ in 0..rounds {
+            let mut seen = || 1000.0 * (1.0 + noise * f64::from(rng.normal()));
+            // Single scores and segments are far noisier than a judgement over 64 or 16 of them.
+            let (scale_scores, scale_work) = (seen() * 1.0, seen());
+            trust.scored((ratio * scale_scores).max(0.0), seen().max(0.0));
+            let (model, fallback) = ((ratio * scale_work).max(0.0) as u64, seen().max(0.0) as u64);
+            trust.worked(Decider::Model, model, 1);
+            trust.worked(Decider::Fallback, fallback, 1);
+            in_charge += u32::from(trust.level() == TrustLevel::Recommendation);
+        }
+        f64::from(in_charge) / f64::from(rounds)
+    }
+
+    #[test]
+    fn noise_keeps_no_equal_out_and_no_worse_one_in() {
+        // Ten per cent of noise on a score or segment is two per cent on a judgement.
+        for seed in 1..6 {
+            for ratio in [0.9, 0.98, 1.0] {
+                let share = share_in_charge(ratio, 0.1, seed);
+                assert!(share > 0.9, "a model of {ratio} is in charge for {share}");
+            }
+            let share = share_in_charge(1.1, 0.1, seed);
+            assert!(share < 0.1, "a model of 1.1 is in charge for {share}");
+            assert_eq!(share_in_charge(1.3, 0.1, seed), 0.0);
+        }
+    }
+
+    #[test]
+    fn groups_that_always_differed_are_no_evidence() {
+        let mut trust = ready();
+        for _ in 0..32 {
+            trust.worked_before(Decider::Model, 130, 1);
+            trust.worked_before(Decider::Fallback, 100, 1);
+        }
+        score(&mut trust, 1.0, 1.0);
+        assert_eq!(trust.level(), TrustLevel::Collaboration);
+        work(&mut trust, 130, 100);
+        assert_eq!(trust.level(), TrustLevel::Recommendation);
     }
 
     #[test]

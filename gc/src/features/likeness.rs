@@ -12,7 +12,8 @@ pub struct Likeness(pub u64);
 
 /// Steps to which the features are rounded, in the order of [`PLACEMENT`]. What says most about a block's lifetime, its own interval, is
 /// rounded to half a class; what only corrects it more coarsely. Finer steps than these gain nothing in the simulator and ask more.
-const STEPS: [f32; PLACEMENT.len()] = [1.0, 4.0, 2.0, 1.0, 1.0, 1.0, 2.0, 0.5, 1.0, 0.125, 2.0, 4.0, 2.0, 4.0, 4.0];
+const STEPS: [f32; PLACEMENT.len()] =
+    [2.0, 1.0, 0.5, 2.0, 1.0, 1.0, 1.0, 2.0, 0.5, 1.0, 0.125, 2.0, 4.0, 2.0, 4.0, 4.0];
 
 /// The features that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

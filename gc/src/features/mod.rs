@@ -13,6 +13,7 @@ mod placement;
 mod victim;
 
 pub use likeness::{Likeness, LikenessMask};
+pub(crate) use placement::forget_table;
 pub use placement::{PLACEMENT, PlacementFeature, PlacementRow};
 pub use victim::{VICTIM, VictimContext, VictimFeature, VictimRow};
 

@@ -2,19 +2,20 @@
 
 use super::history::{Entry, History, REGION_BLOCKS};
 use super::{Feature, LOG2_MAX, LOG2_MIN, Unit, log2_of_live, log2_of_live_feature};
-use crate::placement::{MoveFacts, WriteFacts, relative_log2};
+use crate::placement::{Ewma, MoveFacts, WriteFacts, interval_code, interval_log2, relative_log2};
 
 /// Position of a feature in a [`PlacementRow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum PlacementFeature {
-    Interval,
-    PreviousInterval,
+    NewestInterval,
+    MeanInterval,
+    RuleLifetime,
     Age,
     IsCleaning,
     WrittenOnce,
     Append,
-    FileBlocks,
+    SmallFileBlocks,
     Position,
     WriteBlocks,
     FromClass,
@@ -25,6 +26,9 @@ pub enum PlacementFeature {
     FileAge,
 }
 
+/// log2 of the size, in blocks, from which on a file is large: a model should not have to go beyond the sizes that it was fitted to.
+const SMALL_FILE_LOG2: f32 = 12.0;
+
 const COUNT: usize = PlacementFeature::FileAge as usize + 1;
 
 /// One value per feature of [`PLACEMENT`], in its order.
@@ -33,19 +37,26 @@ pub type PlacementRow = [f32; COUNT];
 /// The features of placement, in the order of [`PlacementFeature`].
 pub const PLACEMENT: [Feature; COUNT] = [
     log2_of_live_feature(
-        "interval",
-        "interval between the two last user writes of the block, the one under way included; unknown if written once",
+        "newest_interval",
+        "interval between the user write under way and the one before it; unknown for moves and if written once",
     ),
-    log2_of_live_feature("previous_interval", "the interval before that; known only at user writes"),
+    log2_of_live_feature(
+        "mean_interval",
+        "moving average of the intervals between user writes of the block, the one under way included; unknown if written once",
+    ),
+    log2_of_live_feature(
+        "rule_lifetime",
+        "what the interval rule (placement `ewma`) expects: for user writes a mean of the newest interval and those before, for moves the larger of age and mean_interval",
+    ),
     log2_of_live_feature("age", "since the user wrote the block; the least at user writes"),
     flag("is_cleaning", "the cleaner moves the block; a user writes it otherwise"),
     flag("written_once", "the block was never overwritten"),
     flag("append", "a user write at or past the end of the file"),
     Feature {
-        name: "file_blocks",
+        name: "small_file_blocks",
         unit: Unit::Log2Blocks,
-        range: [0.0, 32.0],
-        meaning: "size of the file plus one; 0 if unknown",
+        range: [0.0, SMALL_FILE_LOG2],
+        meaning: "size of the file plus one, all files from 4096 blocks on alike; 0 if unknown",
     },
     Feature {
         name: "position",
@@ -82,14 +93,28 @@ const fn flag(name: &'static str, meaning: &'static str) -> Feature {
     Feature { name, unit: Unit::Flag, range: [0.0, 1.0], meaning }
 }
 
+/// Takes out of a row what comes from the table, as if it had fallen out of it.
+pub(crate) fn forget_table(row: &mut PlacementRow) {
+    use PlacementFeature::*;
+    for f in [RegionInterval, RegionIdle, FileInterval, FileIdle, FileAge] {
+        row[f as usize] = LOG2_MAX;
+    }
+    if row[IsCleaning as usize] > 0.0 {
+        place_in_file(row, 0, 0);
+    }
+}
+
 impl History {
     /// The row of a user's write, as seen before it; then notes the write.
     pub fn user_row(&mut self, w: &WriteFacts) -> PlacementRow {
         use PlacementFeature::*;
         let mut row = self.shared(w.ino, w.first_block, w.now, w.live_blocks);
         let file_blocks = w.file_size_bytes.div_ceil(4096);
-        row[Interval as usize] = w.previous.map_or(LOG2_MAX, |p| log2_of_live(w.now.saturating_sub(p), w.live_blocks));
-        row[PreviousInterval as usize] = stored_interval(w.previous_interval_log2, w.live_blocks);
+        let newest = w.previous.map_or(LOG2_MAX, |p| log2_of_live(w.now.saturating_sub(p), w.live_blocks));
+        row[NewestInterval as usize] = newest;
+        let mean = interval_code(w.previous, w.previous_interval, w.now);
+        row[MeanInterval as usize] = stored_interval(mean, w.live_blocks);
+        row[RuleLifetime as usize] = Ewma::expects_written(w).clamp(LOG2_MIN, LOG2_MAX);
         row[Age as usize] = LOG2_MIN;
         row[WrittenOnce as usize] = flag_of(w.previous.is_none());
         row[Append as usize] = flag_of(w.append);
@@ -103,11 +128,12 @@ impl History {
     pub fn cleaning_row(&self, m: &MoveFacts) -> PlacementRow {
         use PlacementFeature::*;
         let mut row = self.shared(m.ino, m.first_block, m.now, m.live_blocks);
-        row[Interval as usize] = stored_interval(m.interval_log2, m.live_blocks);
-        row[PreviousInterval as usize] = LOG2_MAX;
+        row[NewestInterval as usize] = LOG2_MAX;
+        row[MeanInterval as usize] = stored_interval(m.interval, m.live_blocks);
         row[Age as usize] = log2_of_live(m.now.saturating_sub(m.birth), m.live_blocks);
+        row[RuleLifetime as usize] = Ewma::expects_moved(m).clamp(LOG2_MIN, LOG2_MAX);
         row[IsCleaning as usize] = 1.0;
-        row[WrittenOnce as usize] = flag_of(m.interval_log2 == 0);
+        row[WrittenOnce as usize] = flag_of(m.interval == 0);
         row[FromClass as usize] = f32::from(m.from_class.min(8)) / 8.0;
         if let Some(file) = self.file(m.ino) {
             place_in_file(&mut row, m.first_block, u64::from(file.file_blocks));
@@ -144,15 +170,12 @@ fn mean_interval(e: &Entry, blocks: u64, now: u64, live_blocks: u64) -> f32 {
     (interval.log2() + relative_log2(1, live_blocks)).clamp(LOG2_MIN, LOG2_MAX)
 }
 
-fn stored_interval(interval_log2: u8, live_blocks: u64) -> f32 {
-    match interval_log2 {
-        0 => LOG2_MAX,
-        i => (f32::from(i) + relative_log2(1, live_blocks)).clamp(LOG2_MIN, LOG2_MAX),
-    }
+fn stored_interval(code: u8, live_blocks: u64) -> f32 {
+    interval_log2(code).map_or(LOG2_MAX, |log2| (log2 + relative_log2(1, live_blocks)).clamp(LOG2_MIN, LOG2_MAX))
 }
 
 fn place_in_file(row: &mut PlacementRow, block: u64, file_blocks: u64) {
-    row[PlacementFeature::FileBlocks as usize] = (1.0 + file_blocks as f32).log2().min(32.0);
+    row[PlacementFeature::SmallFileBlocks as usize] = (1.0 + file_blocks as f32).log2().min(SMALL_FILE_LOG2);
     row[PlacementFeature::Position as usize] = (block as f32 / file_blocks.max(1) as f32).min(1.0);
 }
 
@@ -199,7 +222,7 @@ mod tests {
                 ino: r >> 60,
                 birth: r,
                 now: r >> 1,
-                interval_log2: r as u8,
+                interval: r as u8,
                 from_class: r as u8,
                 live_blocks,
                 ..Default::default()
@@ -216,22 +239,28 @@ mod tests {
     fn a_row_says_what_is_known_and_what_is_not() {
         let mut h = History::default();
         let new = h.user_row(&user(9, 512, 1000, None));
-        assert_eq!((new[Interval as usize], new[WrittenOnce as usize], new[RegionIdle as usize]), (6.0, 1.0, 6.0));
+        assert_eq!(
+            (new[NewestInterval as usize], new[WrittenOnce as usize], new[RegionIdle as usize]),
+            (6.0, 1.0, 6.0)
+        );
         assert_eq!((new[Position as usize], new[WriteBlocks as usize], new[IsCleaning as usize]), (0.5, 2.0, 0.0));
         let again = h.user_row(&user(9, 512, 1000 + LIVE / 4, Some(1000)));
-        assert_eq!((again[Interval as usize], again[RegionIdle as usize], again[FileAge as usize]), (-2.0, -2.0, -2.0));
+        assert_eq!(
+            (again[NewestInterval as usize], again[RegionIdle as usize], again[FileAge as usize]),
+            (-2.0, -2.0, -2.0)
+        );
         let m = MoveFacts {
             blocks: 1,
             ino: 9,
             first_block: 512,
             now: 1000 + LIVE,
             birth: 1000,
-            interval_log2: 14,
+            interval: interval_code(Some(0), 0, 1 << 14),
             from_class: 4,
             live_blocks: LIVE,
         };
         let moved = h.cleaning_row(&m);
-        assert_eq!((moved[Interval as usize], moved[Age as usize], moved[FromClass as usize]), (-2.0, 0.0, 0.5));
+        assert_eq!((moved[MeanInterval as usize], moved[Age as usize], moved[FromClass as usize]), (-2.0, 0.0, 0.5));
         assert_eq!(moved[Position as usize], 0.5);
     }
 

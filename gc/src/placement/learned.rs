@@ -40,6 +40,10 @@ impl<M: LifetimeModel> Placement for Learned<M> {
         LIFETIME_CLASSES
     }
 
+    fn has_lifetime_classes(&self) -> bool {
+        true
+    }
+
     fn user_write(&mut self, w: &WriteFacts) -> u8 {
         let row = self.history.user_row(w);
         lifetime_class(self.model.predict(&row))

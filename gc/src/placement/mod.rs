@@ -5,12 +5,14 @@
 //! write) and the log2 of its last update interval.
 
 mod ewma;
+mod interval;
 mod learned;
 mod none;
 mod sepbit;
 mod user_cleaner;
 
 pub use ewma::Ewma;
+pub use interval::{interval_code, interval_log2};
 pub use learned::{Learned, LifetimeModel};
 pub use none::NoSeparation;
 pub use sepbit::SepBit;
@@ -33,8 +35,8 @@ pub struct WriteFacts {
     pub now: u64,
     /// Write clock of the version that is overwritten; `None` if the block is new.
     pub previous: Option<u64>,
-    /// `interval_log2` of the version that is overwritten; 0 if it was the first.
-    pub previous_interval_log2: u8,
+    /// `interval_code` of the version that is overwritten; 0 if it was the first.
+    pub previous_interval: u8,
     /// Live data blocks of the filesystem: the unit that makes lifetimes of different volumes comparable.
     pub live_blocks: u64,
 }
@@ -50,8 +52,8 @@ pub struct MoveFacts {
     pub now: u64,
     /// Write clock when the user wrote it.
     pub birth: u64,
-    /// As the extent holds it; 0: written once.
-    pub interval_log2: u8,
+    /// As the extent holds it ([`interval_code`]); 0: written once.
+    pub interval: u8,
     /// Class of the segment that it leaves.
     pub from_class: u8,
     /// Live data blocks of the filesystem.
@@ -75,6 +77,11 @@ pub trait Placement: Send {
 
     /// Blocks are moved in an emergency, to the one head that there is then: nobody is asked, only told. Must not allocate.
     fn emergency_move(&mut self, _m: &MoveFacts) {}
+
+    /// Whether its classes are those of [`lifetime_class`].
+    fn has_lifetime_classes(&self) -> bool {
+        false
+    }
 
     /// Whether a model made the last choice, for whoever counts.
     fn by_model(&self) -> bool {
@@ -101,14 +108,6 @@ pub fn merge(class: u8, classes: u8, heads: u8) -> u8 {
     let (classes, heads) = (classes.max(1), heads.max(1));
     let class = class.min(classes - 1);
     if heads >= classes { class } else { (u16::from(class) * u16::from(heads) / u16::from(classes)) as u8 }
-}
-
-/// The `interval_log2` that an extent stores: log2 rounded to the nearest, at least 1; 0 stands for "written once".
-pub fn interval_log2(previous: Option<u64>, now: u64) -> u8 {
-    match previous {
-        None => 0,
-        Some(p) => (now.saturating_sub(p).max(1) as f64).log2().round().max(1.0) as u8,
-    }
 }
 
 /// Classes of the policies that place by expected residual lifetime.
@@ -144,13 +143,6 @@ mod tests {
         assert_eq!((0..6).map(|c| merge(c, 6, 3)).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2]);
         assert_eq!((0..6).map(|c| merge(c, 6, 4)).collect::<Vec<_>>(), [0, 0, 1, 2, 2, 3]);
         assert_eq!((merge(3, 6, 1), merge(9, 2, 4), merge(0, 0, 0)), (0, 1, 0));
-    }
-
-    #[test]
-    fn intervals_are_rounded_and_zero_means_once() {
-        assert_eq!(interval_log2(None, 5), 0);
-        assert_eq!([1, 2, 3, 1000].map(|i| interval_log2(Some(7), 7 + i)), [1, 1, 2, 10]);
-        assert_eq!(interval_log2(Some(9), 3), 1);
     }
 
     #[test]

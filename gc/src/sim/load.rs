@@ -32,6 +32,11 @@ pub trait Load {
     fn blocks(&self) -> u32;
 
     fn next_op(&mut self) -> Op;
+
+    /// Mean interval between writes of each block, in writes, if those are independent of each other and of time; else empty.
+    fn mean_intervals(&self) -> Vec<f64> {
+        Vec::new()
+    }
 }
 
 /// How a file that is full is overwritten.
@@ -53,8 +58,18 @@ pub enum Pattern {
     },
     /// From the front to the back, again and again.
     Circular,
-    /// Thirds of the file are written by zipf 1.0, circularly and uniformly, with shares 0.6, 0.3, 0.1 of the traffic.
-    Tenants,
+    /// A share of the space is written by zipf, by four writers in turn with a quarter of it each, the rest never again. After every `period`
+    /// writes each of a writer's blocks falls back by a rank, and its coldest becomes the hottest. (The load of `gleanfs demo`.)
+    Drifting {
+        theta: f64,
+        space: f64,
+        period: u64,
+    },
+    /// Thirds of the file are written by zipf, circularly and uniformly, each with a share of the traffic that is given in percent.
+    Tenants {
+        theta: f64,
+        percent: [u32; 3],
+    },
 }
 
 /// A file that is written once from front to back and then overwritten by a pattern.
@@ -71,13 +86,18 @@ pub struct Overwrites {
 /// Length of the write requests that fill the file.
 const FILL_BLOCKS: u32 = 64;
 const INO: u64 = 16;
+/// Writers of a drifting load.
+const WRITERS: u32 = 4;
 
 impl Overwrites {
     pub fn new(blocks: u32, pattern: Pattern, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let zipf = match pattern {
             Pattern::Zipf(theta) => Some(zipf(blocks, theta, &mut rng)),
-            Pattern::Tenants => Some(zipf(blocks / 3, 1.0, &mut rng)),
+            Pattern::Tenants { theta, .. } => Some(zipf(blocks / 3, theta, &mut rng)),
+            Pattern::Drifting { theta, space, .. } => {
+                Some(zipf((f64::from(blocks) * space) as u32 / WRITERS, theta, &mut rng))
+            }
             _ => None,
         };
         Self { blocks, pattern, rng, filled: 0, written: 0, zipf }
@@ -89,27 +109,39 @@ impl Overwrites {
         let w = self.written;
         match self.pattern {
             Pattern::Uniform => self.rng.below(n),
-            Pattern::Zipf(_) => self.zipf_block(),
+            Pattern::Zipf(_) => self.zipf_block(0),
             Pattern::HotCold { traffic, space } => self.hot_cold(traffic, space, 0),
             Pattern::Shifting { traffic, space, period } => {
                 let width = (f64::from(n) * space) as u64;
                 self.hot_cold(traffic, space, (w / period * width % u64::from(n)) as u32)
             }
             Pattern::Circular => (w % u64::from(n)) as u32,
-            Pattern::Tenants => match self.rng.below(10) {
-                0..6 => self.zipf_block(),
-                6..9 => n / 3 + (w % u64::from(n / 3)) as u32,
+            Pattern::Drifting { period, .. } => {
+                let writer = (w % u64::from(WRITERS)) as u32;
+                self.zipf_block(w / period) * WRITERS + writer
+            }
+            Pattern::Tenants { percent: [skewed, circular, _], .. } => match self.rng.below(100) {
+                draw if draw < skewed => self.zipf_block(0),
+                draw if draw < skewed + circular => n / 3 + (w % u64::from(n / 3)) as u32,
                 _ => n / 3 * 2 + self.rng.below(n - n / 3 * 2),
             },
         }
     }
 
-    fn zipf_block(&mut self) -> u32 {
-        self.zipf.as_ref().map_or(0, |(alias, places)| places[alias.draw(&mut self.rng) as usize])
+    /// A block by its rank, which it has had for as long as `steps` is 0 and which grows with it.
+    fn zipf_block(&mut self, steps: u64) -> u32 {
+        self.zipf.as_ref().map_or(0, |(alias, places)| {
+            let (rank, len) = (u64::from(alias.draw(&mut self.rng)), places.len() as u64);
+            places[((rank + len - steps % len) % len) as usize]
+        })
+    }
+
+    fn hot_blocks(&self, space: f64) -> u32 {
+        ((f64::from(self.blocks) * space) as u32).clamp(1, self.blocks - 1)
     }
 
     fn hot_cold(&mut self, traffic: f64, space: f64, first_hot: u32) -> u32 {
-        let hot = ((f64::from(self.blocks) * space) as u32).clamp(1, self.blocks - 1);
+        let hot = self.hot_blocks(space);
         let offset = match self.rng.chance(traffic) {
             true => self.rng.below(hot),
             false => hot + self.rng.below(self.blocks - hot),
@@ -128,6 +160,31 @@ fn zipf(blocks: u32, theta: f64, rng: &mut Rng) -> (Alias, Vec<u32>) {
 impl Load for Overwrites {
     fn blocks(&self) -> u32 {
         self.blocks
+    }
+
+    fn mean_intervals(&self) -> Vec<f64> {
+        let n = f64::from(self.blocks);
+        match self.pattern {
+            Pattern::Uniform => vec![n; self.blocks as usize],
+            Pattern::HotCold { traffic, space } => {
+                let hot = self.hot_blocks(space);
+                let interval = |block| match block < hot {
+                    true => f64::from(hot) / traffic,
+                    false => (n - f64::from(hot)) / (1.0 - traffic),
+                };
+                (0..self.blocks).map(interval).collect()
+            }
+            Pattern::Zipf(theta) => {
+                let sum: f64 = (1..=self.blocks).map(|rank| f64::from(rank).powf(-theta)).sum();
+                let mut intervals = vec![0.0; self.blocks as usize];
+                let places = self.zipf.iter().flat_map(|(_, places)| places);
+                places
+                    .zip(1u32..)
+                    .for_each(|(&block, rank)| intervals[block as usize] = sum * f64::from(rank).powf(theta));
+                intervals
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn next_op(&mut self) -> Op {

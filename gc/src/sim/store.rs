@@ -7,7 +7,7 @@ use super::Outcome;
 use super::load::{BlockWrite, Load, Op};
 use super::record::Recorder;
 use crate::index::UtilizationIndex;
-use crate::placement::{MoveFacts, Placement, WriteFacts, interval_log2, merge};
+use crate::placement::{MoveFacts, Placement, WriteFacts, interval_code, merge};
 use crate::segment::SegmentFacts;
 use crate::victim::VictimPolicy;
 
@@ -69,7 +69,7 @@ struct Block {
     ino: u64,
     file_block: u64,
     birth: u64,
-    interval_log2: u8,
+    interval: u8,
 }
 
 /// A segment being filled.
@@ -183,7 +183,7 @@ impl Simulator {
                 file_size_bytes: w.file_blocks * 4096,
                 now,
                 previous,
-                previous_interval_log2: old.map_or(0, |b| b.interval_log2),
+                previous_interval: old.map_or(0, |b| b.interval),
                 live_blocks: self.live_blocks.max(1),
             };
             self.request_class = placement.user_write(&facts);
@@ -192,11 +192,11 @@ impl Simulator {
             }
         }
         if let Some(r) = recorder {
-            r.user_block(w.block, now);
+            r.user_block(w.block, now, self.live_blocks.max(1));
         }
         self.kill(w.block);
-        let interval_log2 = interval_log2(previous, now);
-        self.blocks[slot] = Block { ino: w.ino, file_block: w.file_block, birth: now, interval_log2 };
+        let interval = interval_code(previous, old.map_or(0, |b| b.interval), now);
+        self.blocks[slot] = Block { ino: w.ino, file_block: w.file_block, birth: now, interval };
         self.done.user += 1;
         self.live_blocks += 1;
         self.append(w.block, self.request_class, placement.classes());
@@ -280,7 +280,7 @@ impl Simulator {
                 blocks: 1,
                 now,
                 birth: b.birth,
-                interval_log2: b.interval_log2,
+                interval: b.interval,
                 from_class: facts.class,
                 live_blocks: self.live_blocks,
             };
@@ -325,10 +325,15 @@ mod tests {
     #[test]
     fn counts_are_exact_under_every_kind_of_load() {
         let geometry = Geometry::garbage(4096, 32, 0.15, 6);
-        let mut loads: Vec<Box<dyn Load>> = [Pattern::Uniform, Pattern::Zipf(1.1), Pattern::Tenants, Pattern::Circular]
-            .into_iter()
-            .map(|p| Box::new(Overwrites::new(4096, p, 1)) as Box<dyn Load>)
-            .collect();
+        let mut loads: Vec<Box<dyn Load>> = [
+            Pattern::Uniform,
+            Pattern::Zipf(1.1),
+            Pattern::Tenants { theta: 1.0, percent: [60, 30, 10] },
+            Pattern::Circular,
+        ]
+        .into_iter()
+        .map(|p| Box::new(Overwrites::new(4096, p, 1)) as Box<dyn Load>)
+        .collect();
         loads.push(Box::new(Files::new(4096, 2)));
         for load in &mut loads {
             let mut sim = Simulator::new(geometry, 4096);

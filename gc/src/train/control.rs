@@ -64,14 +64,15 @@ impl LifetimeModel for ShuffledRows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::features::PLACEMENT;
 
     #[test]
     fn a_constant_answers_alike() {
         let mlp = Mlp::random(&[PlacementRow::default().len(), 4, 1], &mut Rng::new(1));
         let constant =
             Mlp::from_onnx(&constant_onnx(&mlp, &ModelInfo::placement("c"))).map(|(m, _)| m).expect("a plain chain");
-        assert_eq!(constant.predict(&[1.0; 15]), constant.predict(&[-3.0; 15]));
-        assert_ne!(mlp.predict(&[1.0; 15]), mlp.predict(&[-3.0; 15]));
+        assert_eq!(constant.predict(&[1.0; PLACEMENT.len()]), constant.predict(&[-3.0; PLACEMENT.len()]));
+        assert_ne!(mlp.predict(&[1.0; PLACEMENT.len()]), mlp.predict(&[-3.0; PLACEMENT.len()]));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use suite::{Scene, evaluation_scenes, training_scenes};
 use crate::features::{CONTRACT, PLACEMENT};
 use crate::placement::{Ewma, Learned, Placement};
 use crate::sim::{Recorder, Sample, Simulator};
-use crate::victim::CostAge;
+use crate::victim::CostAgeClass;
 
 /// How much to record and to fit.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +39,8 @@ impl TrainOptions {
         Self {
             seed,
             blocks: 32_768,
-            samples: 24_000,
-            fit: FitOptions { epochs: 16, batch: 128, ..FitOptions::default() },
+            samples: 30_000,
+            fit: FitOptions { epochs: 14, batch: 128, ..FitOptions::default() },
         }
     }
 }
@@ -74,13 +74,14 @@ fn record(scene: &Scene, placement: &mut dyn Placement, samples: usize, seed: u6
     let (mut load, blocks) = (scene.load(seed), u64::from(scene.blocks));
     let mut sim = Simulator::new(scene.geometry, scene.blocks);
     // About as many moves as user writes are expected; the recorder stops at its limit.
-    let mut recorder = Recorder::new(scene.blocks, samples as f64 / (4 * blocks) as f64, samples, seed);
+    let mut recorder =
+        Recorder::new(scene.blocks, samples as f64 / (4 * blocks) as f64, samples, seed).knowing(load.mean_intervals());
     recorder.set_recording(false);
-    sim.drive(load.as_mut(), placement, &mut CostAge, Some(&mut recorder), blocks * 3);
+    sim.drive(load.as_mut(), placement, &mut CostAgeClass, Some(&mut recorder), blocks * 3);
     recorder.set_recording(true);
-    sim.drive(load.as_mut(), placement, &mut CostAge, Some(&mut recorder), blocks * 2);
+    sim.drive(load.as_mut(), placement, &mut CostAgeClass, Some(&mut recorder), blocks * 2);
     recorder.set_recording(false);
-    sim.drive(load.as_mut(), placement, &mut CostAge, Some(&mut recorder), blocks * 3);
+    sim.drive(load.as_mut(), placement, &mut CostAgeClass, Some(&mut recorder), blocks * 3);
     recorder.finish(sim.now(), sim.live_blocks())
 }
 
@@ -122,9 +123,9 @@ mod tests {
             let scene = scenes.iter().find(|s| s.name == name).expect("a known scene");
             let none = &mut placement::NoSeparation;
             let (greedy, cost_age) = (wa(scene, none, "greedy"), wa(scene, none, "cost-age"));
-            let model = wa(scene, &mut Learned::new(shipped()), "cost-age");
-            let shuffled = wa(scene, &mut Learned::new(ShuffledRows::new(shipped(), 1)), "cost-age");
-            let constant = wa(scene, &mut Learned::new(shipped().constant()), "cost-age");
+            let model = wa(scene, &mut Learned::new(shipped()), "cost-age-class");
+            let shuffled = wa(scene, &mut Learned::new(ShuffledRows::new(shipped(), 1)), "cost-age-class");
+            let constant = wa(scene, &mut Learned::new(shipped().constant()), "cost-age-class");
             assert!(model - 1.0 < 0.6 * (greedy - 1.0), "{name}: {model} for {greedy}");
             let kept = (cost_age - shuffled) / (cost_age - model);
             assert!(kept < 0.4, "{name}: shuffled rows keep {kept} of the gain ({shuffled})");

@@ -59,6 +59,10 @@ pub fn training_scenes(blocks: u32) -> Vec<Scene> {
         overwrites("shifting 80/20", Pattern::Shifting { traffic: 0.8, space: 0.2, period: shift(3.0) }),
         overwrites("shifting 95/3", Pattern::Shifting { traffic: 0.95, space: 0.03, period: shift(0.5) }),
         overwrites("circular", Pattern::Circular),
+        overwrites("mixed 35/50/15", Pattern::Tenants { theta: 0.8, percent: [35, 50, 15] }),
+        overwrites("mixed 60/15/25", Pattern::Tenants { theta: 1.2, percent: [60, 15, 25] }),
+        overwrites("drifting 0.9", Pattern::Drifting { theta: 0.9, space: 0.9, period: shift(0.04) }),
+        overwrites("drifting 1.1", Pattern::Drifting { theta: 1.1, space: 0.6, period: shift(0.01) }),
         Scene::new("files", blocks, Source::Files),
     ]
 }
@@ -72,7 +76,8 @@ pub fn evaluation_scenes(blocks: u32) -> Vec<Scene> {
         overwrites("zipf 0.99", Pattern::Zipf(0.99)),
         overwrites("hot/cold 90/10", Pattern::HotCold { traffic: 0.9, space: 0.1 }),
         overwrites("shifting 90/10", Pattern::Shifting { traffic: 0.9, space: 0.1, period: shift(1.5) }),
-        overwrites("tenants", Pattern::Tenants),
+        overwrites("tenants", Pattern::Tenants { theta: 1.0, percent: [60, 30, 10] }),
+        overwrites("drifting 0.99", Pattern::Drifting { theta: 0.99, space: 0.75, period: shift(0.015) }),
         Scene::new("files", blocks, Source::Files),
     ]
 }

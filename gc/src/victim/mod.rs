@@ -3,6 +3,7 @@
 //! A policy scores facts and chooses; it never moves a block. The cleaner validates whatever was chosen.
 
 mod cost_age;
+mod cost_age_class;
 mod cost_benefit;
 mod f2fs;
 mod fifo;
@@ -10,6 +11,7 @@ mod greedy;
 mod windowed;
 
 pub use cost_age::CostAge;
+pub use cost_age_class::CostAgeClass;
 pub use cost_benefit::CostBenefit;
 pub use f2fs::F2fs;
 pub use fifo::Fifo;
@@ -23,7 +25,8 @@ use crate::segment::SegmentFacts;
 pub const CANDIDATES_PER_BUCKET: usize = 2;
 
 /// Names that [`by_name`] knows.
-pub const NAMES: [&str; 6] = ["greedy", "cost-benefit", "cost-age", "f2fs", "windowed-greedy", "fifo"];
+pub const NAMES: [&str; 7] =
+    ["greedy", "cost-benefit", "cost-age", "cost-age-class", "f2fs", "windowed-greedy", "fifo"];
 
 /// Scores segments for cleaning.
 pub trait VictimPolicy: Send {
@@ -50,6 +53,7 @@ pub fn by_name(name: &str) -> Option<Box<dyn VictimPolicy>> {
         "greedy" => Box::new(Greedy),
         "cost-benefit" => Box::new(CostBenefit),
         "cost-age" => Box::new(CostAge),
+        "cost-age-class" => Box::new(CostAgeClass),
         "f2fs" => Box::new(F2fs::default()),
         "windowed-greedy" => Box::new(WindowedGreedy::default()),
         "fifo" => Box::new(Fifo),

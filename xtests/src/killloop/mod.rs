@@ -2,7 +2,8 @@
 //!
 //! Three processes: the daemon, the writer, and this one, which is the oracle. The writer says through a pipe what it is about to do and
 //! what fsync acknowledged; the oracle kills the daemon after a random number of these lines, so no clock decides.
-//! Killing a process loses nothing that the kernel holds: for lost flushes see the device-level crash tests.
+//! Killing a process loses nothing that the kernel holds. With `--backing testdisk` the disk under the filesystem dies with the daemon, after a random
+//! number of its writes, and loses what was not flushed; `--lie` has it forget flushes too, which must make the campaign fail.
 //! On a kernel filesystem the writer is killed instead, which tests the oracle and nothing else.
 
 pub mod oracle;
@@ -12,7 +13,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use gleanfs::cli::bench::process::check_interrupt;
 
 use crate::block::{BLOCK, Seen, Stamp, see};
@@ -34,14 +35,35 @@ pub struct Options {
     /// Percent of the filesystem filled beforehand, so that the cleaner has work
     #[arg(long, default_value_t = 70)]
     pub fill: u64,
-    /// Most lines of the writer before the kill
+    /// Most lines of the writer, or most writes of a test disk, before the kill
     #[arg(long, default_value_t = 2000)]
     pub events: u64,
+    /// Have the test disk acknowledge flushes and forget them; the campaign has to fail
+    #[arg(long)]
+    pub lie: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { setup: Setup::default(), rounds: 100, seed: 1, fill: 70, events: 2000 }
+        Self { setup: Setup::default(), rounds: 100, seed: 1, fill: 70, events: 2000, lie: false }
+    }
+}
+
+/// What a round found wrong, in the context of the error that says it in full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The filesystem is damaged: fsck or mount refuses it.
+    Damage,
+    /// It is sound, but something acknowledged is not there.
+    Loss,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Damage => "the filesystem is damaged",
+            Self::Loss => "acknowledged data is lost",
+        })
     }
 }
 
@@ -50,6 +72,11 @@ pub fn run(options: &Options, writer: impl Fn() -> Result<Command>) -> Result<()
     let mut volume = options.setup.make()?;
     let mut random = Random::new(options.seed);
     let filler = fill(&volume, options.fill)?;
+    if options.lie {
+        // What was there before is safe: to be lost is what the rounds write.
+        volume.order(&["sync"])?;
+        volume.disk().context("only a test disk (--backing testdisk) lies")?.forget_flushes()?;
+    }
     let mut oracle = Oracle::default();
     let mut acknowledged = 0;
     for round in 0..options.rounds {
@@ -59,19 +86,25 @@ pub fn run(options: &Options, writer: impl Fn() -> Result<Command>) -> Result<()
         let child = start(writer()?, volume.target(), &plan)?;
         acknowledged += one_round(&mut volume, child, &mut oracle, 1 + random.below(options.events))?;
         volume.unmount().context("clearing the dead mount")?;
-        volume.fsck().with_context(|| replay.clone())?;
-        volume.mount().with_context(|| replay.clone())?;
-        oracle.verify(volume.target()).with_context(|| replay.clone())?;
+        volume.fsck().context(Verdict::Damage).with_context(|| replay.clone())?;
+        volume.mount().context(Verdict::Damage).with_context(|| replay.clone())?;
+        oracle.verify(volume.target()).context(Verdict::Loss).with_context(|| replay.clone())?;
         if (round + 1) % 10 == 0 || round + 1 == options.rounds {
             println!("killloop: {} kills survived, {acknowledged} acknowledged operations all there", round + 1);
         }
     }
-    verify_filler(volume.target(), filler)?;
+    verify_filler(volume.target(), filler).context(Verdict::Loss)?;
+    if let Some(disk) = volume.disk() {
+        let lost = disk.lost_blocks();
+        println!("killloop: the power cuts took {lost} blocks that were not flushed");
+        ensure!(lost > 0 || options.rounds == 0, "the power cuts took nothing, so they tested nothing");
+    }
     volume.end()
 }
 
-/// Listens to the writer, kills after `events` lines, listens on until the writer has ended.
+/// Listens to the writer, kills after `events` lines or writes of the test disk, listens on until the writer has ended.
 fn one_round(volume: &mut Volume, mut child: Child, oracle: &mut Oracle, events: u64) -> Result<u64> {
+    let cut = volume.arm_power_cut(events)?;
     let lines = BufReader::new(child.stdout.take().context("the writer's lines")?).lines();
     let (mut seen, mut acknowledged) = (0, 0);
     for line in lines {
@@ -79,7 +112,7 @@ fn one_round(volume: &mut Volume, mut child: Child, oracle: &mut Oracle, events:
         acknowledged += u64::from(matches!(event, Event::Synced { .. }));
         oracle.hear(event);
         seen += 1;
-        if seen == events {
+        if seen == events && cut.is_none() {
             match volume.peer() {
                 Peer::Gleanfs => volume.kill_daemon()?,
                 Peer::Ext4 => child.kill()?,
@@ -87,7 +120,11 @@ fn one_round(volume: &mut Volume, mut child: Child, oracle: &mut Oracle, events:
         }
     }
     let status = child.wait()?;
-    if seen < events {
+    if let Some(cut) = cut {
+        let has_come = cut.has_come();
+        volume.end_power_cut(cut)?;
+        ensure!(has_come, "the writer ended before the power cut: {status}; see its message above");
+    } else if seen < events {
         bail!("the writer ended before the kill: {status}, after {seen} lines; see its message above");
     }
     Ok(acknowledged)

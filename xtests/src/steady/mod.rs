@@ -1,24 +1,22 @@
 //! A nearly full filesystem that is overwritten at random for ever: it must not fail, not stop, and not lose a byte.
 //!
 //! Fills a share of the device, overwrites 4 KiB at random until a multiple of the device's capacity has been written, while a probe in
-//! another process measures how long the simplest requests take. At the end the filesystem is unmounted, checked,
-//! mounted again and read through, block by block.
+//! another process measures how long the simplest requests take. At the end the filesystem is unmounted, checked (fsck counts the
+//! live blocks of each segment anew), mounted again and read through, block by block. The same load on a plain file
+//! beside the image says what the backing store can do.
 
+mod load;
 pub mod probe;
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
-use gleanfs::cli::bench::process::check_interrupt;
+use anyhow::{Context, Result, ensure};
 
-use crate::block::{BLOCK, Seen, Stamp, see};
-use crate::random::Random;
+use crate::block::BLOCK;
 use crate::volume::{Setup, Volume};
+use load::Load;
 use probe::Longest;
 
 /// What to run.
@@ -48,115 +46,57 @@ impl Default for Options {
     }
 }
 
+/// Enough overwrites to know the backing store's rate.
+const BACKING_OVERWRITES_MAX: u64 = 50_000;
+
 /// What was seen from outside.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     pub overwritten_blocks: u64,
-    pub seconds: f64,
+    pub overwrites_per_sec: f64,
+    /// The same load on a file of the backing filesystem.
+    pub backing_per_sec: f64,
     pub longest: Longest,
 }
-
-const FILE: u64 = 1;
 
 /// Runs the load. `probe` is the command that runs [`probe::main`] with its arguments appended.
 pub fn run(options: &Options, probe: impl Fn() -> Result<Command>) -> Result<Outcome> {
     let mut volume = options.setup.make()?;
     let probe = Probe::start(probe()?, volume.target(), volume.beside())?;
-    let mut load = Load::fill(&volume, options)?;
-    println!("steady: {} MiB written, {} % of the device", (load.versions.len() * BLOCK) >> 20, options.fill);
+    let blocks = blocks(&volume, options)?;
+    let mut load = Load::fill(volume.target(), blocks, options)?;
+    println!("steady: {} MiB written, {} % of the device", (blocks * BLOCK as u64) >> 20, options.fill);
     let overwrites = (volume.device_bytes() as f64 * options.times) as u64 / BLOCK as u64;
-    let begun = Instant::now();
-    load.overwrite(overwrites, options.fsync_every)?;
-    let seconds = begun.elapsed().as_secs_f64();
+    let report = |done, rate| println!("steady: {done} of {overwrites} overwrites, {rate:.0}/s");
+    let overwrites_per_sec = load.overwrite(overwrites, options.fsync_every, report)?;
     let longest = probe.end()?;
     let versions = load.end()?;
     volume.unmount()?;
-    volume.fsck()?;
+    volume.fsck().context("live counts and everything else should be exact")?;
+    println!("steady: fsck is content, so the live counts of all segments are exact");
     volume.mount()?;
-    verify(volume.target(), &versions)?;
+    load::verify(volume.target(), &versions)?;
+    let backing_per_sec = backing_rate(volume.beside(), blocks, overwrites, options)?;
     volume.end()?;
-    Ok(Outcome { overwritten_blocks: overwrites, seconds, longest })
+    Ok(Outcome { overwritten_blocks: overwrites, overwrites_per_sec, backing_per_sec, longest })
 }
 
-struct Load {
-    file: File,
-    /// Newest version of each block.
-    versions: Vec<u32>,
-    random: Random,
-    buffer: Aligned,
+/// Blocks to fill, if users have that many.
+fn blocks(volume: &Volume, options: &Options) -> Result<u64> {
+    let space = rustix::fs::statvfs(volume.target())?;
+    let blocks = volume.device_bytes() / BLOCK as u64 * options.fill / 100;
+    let room = space.f_bavail * space.f_frsize / BLOCK as u64;
+    let percent = room * 100 / (volume.device_bytes() / BLOCK as u64);
+    ensure!(blocks <= room, "--fill {}: users have only {percent} % of a device of this shape", options.fill);
+    Ok(blocks)
 }
 
-/// A block's bytes as direct I/O wants them.
-#[repr(C, align(4096))]
-struct Aligned([u8; BLOCK]);
-
-impl Load {
-    fn fill(volume: &Volume, options: &Options) -> Result<Self> {
-        let space = rustix::fs::statvfs(volume.target())?;
-        let blocks = volume.device_bytes() / BLOCK as u64 * options.fill / 100;
-        let room = space.f_bavail * space.f_frsize / BLOCK as u64;
-        ensure!(blocks <= room, "{} % of the device are {blocks} blocks, but users have only {room}", options.fill);
-        let flags = if options.direct { libc::O_DIRECT } else { 0 };
-        let path = volume.target().join("data");
-        let file = OpenOptions::new().write(true).create_new(true).custom_flags(flags).open(path)?;
-        let mut load = Self {
-            file,
-            versions: vec![0; blocks as usize],
-            random: Random::new(options.seed),
-            buffer: Aligned([0; BLOCK]),
-        };
-        for index in 0..blocks {
-            if index % 1024 == 0 {
-                check_interrupt()?;
-            }
-            load.write(index).with_context(|| format!("filling, block {index} of {blocks}"))?;
-        }
-        load.file.sync_all()?;
-        Ok(load)
-    }
-
-    fn write(&mut self, index: u64) -> std::io::Result<()> {
-        let version = &mut self.versions[index as usize];
-        *version += 1;
-        Stamp { file: FILE, index, version: u64::from(*version) }.fill(&mut self.buffer.0);
-        self.file.write_all_at(&self.buffer.0, index * BLOCK as u64)
-    }
-
-    fn overwrite(&mut self, overwrites: u64, fsync_every: u64) -> Result<()> {
-        let begun = Instant::now();
-        for done in 0..overwrites {
-            let index = self.random.below(self.versions.len() as u64);
-            self.write(index).with_context(|| format!("overwrite {done} of {overwrites}"))?;
-            if (done + 1) % fsync_every == 0 {
-                check_interrupt()?;
-                self.file.sync_data().with_context(|| format!("fsync after overwrite {done}"))?;
-            }
-            if (done + 1) % (overwrites / 10).max(1) == 0 {
-                let rate = (done as f64 / begun.elapsed().as_secs_f64()) as u64;
-                println!("steady: {done} of {overwrites} overwrites, {rate}/s");
-            }
-        }
-        Ok(())
-    }
-
-    fn end(self) -> Result<Vec<u32>> {
-        self.file.sync_all()?;
-        Ok(self.versions)
-    }
-}
-
-fn verify(directory: &Path, versions: &[u32]) -> Result<()> {
-    let mut file = BufReader::with_capacity(1 << 20, File::open(directory.join("data"))?);
-    let mut block = vec![0; BLOCK];
-    for (index, version) in (0..).zip(versions) {
-        file.read_exact(&mut block).with_context(|| format!("block {index}"))?;
-        let seen = see(&block);
-        let stamp = Stamp { file: FILE, index, version: u64::from(*version) };
-        if seen != Seen::Whole(stamp) {
-            bail!("block {index}: {seen:?} instead of version {version}");
-        }
-    }
-    Ok(())
+/// Overwrites per second of the same load on a plain file, measured over a part of it.
+fn backing_rate(directory: &Path, blocks: u64, overwrites: u64, options: &Options) -> Result<f64> {
+    let mut load = Load::fill(directory, blocks, options)?;
+    let rate = load.overwrite(overwrites.min(BACKING_OVERWRITES_MAX), options.fsync_every, |_, _| {})?;
+    std::fs::remove_file(directory.join(load::NAME))?;
+    Ok(rate)
 }
 
 /// The other process; ended with its standard input.
@@ -194,8 +134,9 @@ impl Outcome {
 
     pub fn print(&self) {
         let Longest { rounds, write_us, stat_us, read_us, backing_us } = self.longest;
-        let rate = self.overwritten_blocks as f64 / self.seconds;
-        println!("steady: {} overwrites in {:.0} s, {rate:.0}/s; data verified", self.overwritten_blocks, self.seconds);
+        let Self { overwritten_blocks, overwrites_per_sec: own, backing_per_sec: backing, .. } = self;
+        println!("steady: {overwritten_blocks} overwrites, {own:.0}/s; data verified");
+        println!("steady: {:.2} of the backing store's {backing:.0}/s", own / backing);
         println!(
             "probe: {rounds} rounds; longest write+fsync {write_us} us, stat {stat_us} us, read {read_us} us; \
              longest of the backing store {backing_us} us; stall {} us",

@@ -4,8 +4,8 @@ use gleanfs_gc::runtime::{Origin, Progress, Request, Stage, VERSION, locate};
 
 use super::progress::Bar;
 
-/// Makes the library available to mounts if that is possible, and says in one line what became of it.
-pub fn provide(fetch: bool) {
+/// Makes the library available to mounts if that is possible, and says in one line what became of it. True if it is there.
+pub fn provide(fetch: bool) -> bool {
     let mut bar = None;
     let mut show = |progress: Progress| show(bar.get_or_insert_with(|| Bar::bytes(progress.bytes_total, "")), progress);
     let found = locate(Request { fetch, progress: Some(&mut show), ..Request::default() });
@@ -18,8 +18,12 @@ pub fn provide(fetch: bool) {
                 Origin::Fetched => "fetched, its hash verified",
             };
             println!("ONNX Runtime: {origin}, {}", library.path.display());
+            true
         }
-        Err(why) => println!("ONNX Runtime: {why}; the fallback policy decides alone"),
+        Err(why) => {
+            println!("ONNX Runtime: {why}; the fallback policy decides alone");
+            false
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is done to an image, and on which mount: sizes, options and the order of writes, the same for both sides.
+//! What is done to an image, and on which mount: sizes, options and the order of writes, the same for all sides.
 
 use std::path::PathBuf;
 
@@ -31,39 +31,57 @@ impl Scale {
     }
 }
 
-/// One of the two that are compared.
+/// One of those that are compared.
 #[derive(Clone, Debug)]
 pub struct Side {
     /// Heads its column of the table.
     pub name: &'static str,
     pub image: PathBuf,
     pub mount_point: PathBuf,
-    pub mount_options: &'static str,
-    /// Swaps the model in the middle.
+    pub mount_options: String,
+    /// Swaps the model towards the end, for the one in this file.
     pub swaps: Option<PathBuf>,
 }
 
 impl Side {
-    /// The yardstick: the emptiest segment is cleaned, and nothing is kept apart.
-    pub fn greedy(place: &Place) -> Self {
-        Self {
-            name: "greedy",
-            image: place.image("greedy"),
-            mount_point: place.mount_point(),
-            mount_options: "policy=greedy/none,trust=fallback",
-            swaps: None,
-        }
+    fn new(name: &'static str, mount_options: String, place: &Place) -> Self {
+        Self { name, image: place.image(name), mount_point: place.mount_point(), mount_options, swaps: None }
     }
 
-    /// gleanfs as it is mounted without a word.
+    /// The yardstick: the emptiest segment is cleaned, and nothing is kept apart.
+    pub fn greedy(place: &Place) -> Self {
+        Self::new("greedy", "policy=greedy/none,trust=fallback".into(), place)
+    }
+
+    /// The best fixed rules that there are, without a model.
+    pub fn rule(place: &Place) -> Self {
+        Self::new("rule", "trust=fallback".into(), place)
+    }
+
+    /// The model in charge from its first answer on, with the victims of the fixed rule.
     pub fn model(place: &Place) -> Self {
-        Self {
-            name: "gleanfs",
-            image: place.image("gleanfs"),
-            mount_point: place.mount_point(),
-            mount_options: "",
-            swaps: Some(place.model_file()),
-        }
+        Self { swaps: Some(place.model_file()), ..Self::new("model", "trust=forced".into(), place) }
+    }
+
+    /// gleanfs as it is mounted without a word: the model has to earn its trust.
+    pub fn earned(place: &Place) -> Self {
+        Self::new("gleanfs", String::new(), place)
+    }
+
+    /// A model that knows nothing, in charge in the model's stead.
+    pub fn shuffled(place: &Place) -> Self {
+        Self::new("shuffled", format!("trust=forced,model={}", place.model_file().display()), place)
+    }
+
+    /// The same with greedy victims, so that nothing differs from the yardstick but the heads.
+    pub fn shuffled_greedy(place: &Place) -> Self {
+        let options = format!("policy=greedy/ewma,trust=forced,model={}", place.model_file().display());
+        Self::new("shuffled-greedy", options, place)
+    }
+
+    /// The model with greedy victims, for comparison with that.
+    pub fn model_greedy(place: &Place) -> Self {
+        Self::new("model-greedy", "policy=greedy/ewma,trust=forced".into(), place)
     }
 }
 

@@ -37,7 +37,7 @@ pub fn one_side(side: &Side, scale: &Scale, tree: &Manifest, baseline: Option<&M
     let options = if side.mount_options.is_empty() { "" } else { " -o " };
     println!("\n{}: mount{options}{}", side.name, side.mount_options);
     let (mut image, made) =
-        Image::make(side.image.clone(), side.mount_point.clone(), side.mount_options, scale.image_bytes)?;
+        Image::make(side.image.clone(), side.mount_point.clone(), &side.mount_options, scale.image_bytes)?;
     println!("  mkfs: {made}");
     image.mount()?;
     let copied = copy_tree(&image, tree)?;
@@ -90,6 +90,9 @@ fn overwrite(side: &Side, image: &Image, large: &mut LargeFile, until: &Until, f
     timeline.finish(&written, &status);
     let (writes, seconds) = (count(written.total()), written.elapsed.as_secs_f64());
     println!("  {writes} blocks of it overwritten at random, {seconds:.1} s");
+    if side.mount_options.is_empty() {
+        println!("  trust: {}", timeline.trust_levels());
+    }
     Ok(Measured {
         name: side.name,
         policy: status.cleaner.policy.clone(),

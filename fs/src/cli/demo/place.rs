@@ -11,7 +11,7 @@ use crate::cli::size::Size;
 use crate::control::mounts;
 
 /// Exit status for "cannot be shown on this machine", which test drivers take for "skipped".
-const STATUS_SKIPPED: u8 = 77;
+pub const STATUS_SKIPPED: u8 = 77;
 
 /// A directory to work in.
 #[derive(Debug)]

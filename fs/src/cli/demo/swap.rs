@@ -1,4 +1,4 @@
-//! The swap in the middle of the load: from the shipped model to one that knows nothing, and back.
+//! The swap towards the end of the load: from the shipped model to one that knows nothing, and back.
 //!
 //! The other model is the shipped one with the answers dealt to the wrong rows: as fast, as plausible, and worthless. What it costs is what
 //! the shipped one earns. A refusal is a line and no reason to stop.
@@ -15,9 +15,9 @@ use super::watch::End;
 use crate::cli::failure::{About, Failure, Result};
 use crate::proxy::service::SHIPPED;
 
-/// Shares of the load at which the models are changed. The second half is left to the shipped one.
-const SWAP_AT: f64 = 0.25;
-const BACK_AT: f64 = 0.4;
+/// Shares of the load at which the models are changed; what is compared lies before ([`super::table`]).
+pub const SWAP_AT: f64 = 0.85;
+const BACK_AT: f64 = 0.97;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The part of the load, in shares, during which the other model was in place.
@@ -58,7 +58,7 @@ fn told(bar: &Bar, what: &str, outcome: Result<String>) -> Option<()> {
 }
 
 /// Writes the model that knows nothing to `file`.
-fn write_control(file: &Path) -> Result<()> {
+pub fn write_control(file: &Path) -> Result<()> {
     std::fs::write(file, control()?).about(file.display())
 }
 

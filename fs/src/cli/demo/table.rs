@@ -1,54 +1,70 @@
-//! What the two sides came to, beside each other.
+//! What the sides came to, beside each other, and who won.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use super::count;
 use super::measure::Measured;
+use super::swap::SWAP_AT;
+use crate::cli::failure::{Failure, Result};
 use crate::control::status::Placements;
 use crate::types::BLOCK_SIZE;
 
-/// Share of the load from which on things are taken to be steady.
-const STEADY_FROM: f64 = 0.5;
-const NAME_WIDTH: usize = 30;
+/// Share of the load from which on things are taken to be steady; up to where the model is swapped they are compared.
+const STEADY_FROM: f64 = 0.4;
+const NAME_WIDTH: usize = 28;
+/// A row-shuffled copy may keep so much of what the model gains over greedy with the same victims: several heads gain a little however they are
+/// filled.
+const KEPT_MAX: f64 = 0.35;
 
-/// A table of two columns.
-pub fn compare(model: &Measured, greedy: &Measured) -> String {
+/// A table with a column for each side.
+pub fn compare(sides: &[Measured]) -> String {
     let mut rows = vec![
-        row("", |m| m.name.to_owned(), model, greedy),
-        row("fallback policy", |m| m.policy.clone(), model, greedy),
-        row("write amplification", |m| ratio(m, 0.0, 1.0), model, greedy),
-        row("  over the second half", |m| ratio(m, STEADY_FROM, 1.0), model, greedy),
+        row("", |m| m.name.to_owned(), sides),
+        row("fixed policy", |m| m.policy.clone(), sides),
+        row("write amplification", |m| ratio(m, 0.0, SWAP_AT), sides),
+        row("  when steady", |m| ratio(m, STEADY_FROM, SWAP_AT), sides),
     ];
-    if let Some(swapped) = model.swapped {
-        rows.push(row("  while the other model was in", |m| ratio(m, swapped.from, swapped.to), model, greedy));
+    if sides.iter().any(|m| m.swapped.is_some()) {
+        let swapped = |m: &Measured| m.swapped.map_or_else(|| "-".into(), |swapped| ratio(m, swapped.from, swapped.to));
+        rows.push(row("  with the other model in", swapped, sides));
     }
     rows.extend([
-        row("segments cleaned", |m| count(m.work.iter().map(|work| work.segments).sum()), model, greedy),
-        row("  decided by", deciders, model, greedy),
-        row("blocks moved", |m| count(moved(m)), model, greedy),
-        row("log heads chosen by", placers, model, greedy),
-        row("throughput", throughput, model, greedy),
-        row("longest stall", |m| time(m.written.latencies_us.last().copied()), model, greedy),
-        row("99.9 % of writes within", |m| time(quantile(&m.written.latencies_us, 0.999)), model, greedy),
-        row("half of writes within", |m| time(quantile(&m.written.latencies_us, 0.5)), model, greedy),
+        row("log heads chosen by model", |m| chosen_by(m, "model"), sides),
+        row("  by fixed rule", |m| chosen_by(m, "fallback"), sides),
+        row("  in emergency", |m| chosen_by(m, "emergency"), sides),
+        row("segments cleaned", |m| count(m.work.iter().map(|work| work.segments).sum()), sides),
+        row("  chosen by model", |m| cleaned_by(m, "model"), sides),
+        row("  by fixed rule", |m| cleaned_by(m, "fallback"), sides),
+        row("  in emergency", |m| cleaned_by(m, "emergency"), sides),
+        row("blocks moved", |m| count(moved(m)), sides),
+        row("throughput", throughput, sides),
+        row("longest stall", |m| time(m.written.latencies_us.last().copied()), sides),
+        row("99.9 % of writes within", |m| time(quantile(&m.written.latencies_us, 0.999)), sides),
+        row("half of writes within", |m| time(quantile(&m.written.latencies_us, 0.5)), sides),
     ]);
     rows_as_text(&rows)
 }
 
-type Row = [String; 3];
+/// A name and the cells.
+struct Row(String, Vec<String>);
 
-fn row(name: &str, cell: impl Fn(&Measured) -> String, model: &Measured, greedy: &Measured) -> Row {
-    [name.to_owned(), cell(model), cell(greedy)]
+fn row(name: &str, cell: impl Fn(&Measured) -> String, sides: &[Measured]) -> Row {
+    Row(name.to_owned(), sides.iter().map(cell).collect())
 }
 
 fn rows_as_text(rows: &[Row]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let (second, third) = (width(1), width(2));
+    let columns = rows.first().map_or(0, |row| row.1.len());
+    let widths: Vec<usize> =
+        (0..columns).map(|column| rows.iter().map(|row| row.1[column].len()).max().unwrap_or(0)).collect();
     let mut text = String::new();
-    for [name, a, b] in rows {
+    for Row(name, cells) in rows {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<NAME_WIDTH$}  {a:>second$}  {b:>third$}");
+        let _ = write!(text, "{name:<NAME_WIDTH$}");
+        for (cell, width) in cells.iter().zip(&widths) {
+            let _ = write!(text, "  {cell:>width$}");
+        }
+        text.push('\n');
     }
     text
 }
@@ -61,27 +77,27 @@ fn moved(measured: &Measured) -> u64 {
     measured.work.iter().map(|work| work.moved_blocks).sum()
 }
 
-fn deciders(measured: &Measured) -> String {
-    let parts = measured.work.iter().filter(|work| work.segments > 0);
-    let parts: Vec<String> = parts.map(|work| format!("{} {}", work.decider, count(work.segments))).collect();
-    if parts.is_empty() { "-".into() } else { parts.join(", ") }
+fn cleaned_by(measured: &Measured, decider: &str) -> String {
+    let segments = |name: &str| measured.work.iter().filter(|w| w.decider == name).map(|w| w.segments).sum::<u64>();
+    match segments(decider) {
+        0 => "-".into(),
+        segments => count(segments),
+    }
 }
 
-/// Who chose log heads, in percent of all blocks that were written and moved.
-fn placers(measured: &Measured) -> String {
-    let blocks = |placed: &Placements| placed.user_blocks + placed.moved_blocks;
-    let all: u64 = measured.placed.iter().map(blocks).sum();
-    let parts = measured.placed.iter().filter(|placed| blocks(placed) > 0);
-    let parts: Vec<String> = parts.map(|p| format!("{} {} %", p.decider, (100 * blocks(p) + all / 2) / all)).collect();
-    if parts.is_empty() { "-".into() } else { parts.join(", ") }
+/// The share of all blocks written and moved of which this decider chose the log head.
+fn chosen_by(measured: &Measured, decider: &str) -> String {
+    match percent_by(measured, decider) {
+        0 => "-".into(),
+        percent => format!("{percent} %"),
+    }
 }
 
-/// The model's share of all decisions on placement, in percent.
-fn model_percent(measured: &Measured) -> u64 {
+fn percent_by(measured: &Measured, decider: &str) -> u64 {
     let blocks = |placed: &Placements| placed.user_blocks + placed.moved_blocks;
     let all: u64 = measured.placed.iter().map(blocks).sum();
-    let by_model: u64 = measured.placed.iter().filter(|placed| placed.decider == "model").map(blocks).sum();
-    100 * by_model / all.max(1)
+    let by: u64 = measured.placed.iter().filter(|placed| placed.decider == decider).map(blocks).sum();
+    (100 * by + all / 2) / all.max(1)
 }
 
 fn throughput(measured: &Measured) -> String {
@@ -104,27 +120,86 @@ fn time(us: Option<u32>) -> String {
     }
 }
 
-/// What it comes to, in two sentences; everything has been verified when this is asked.
-pub fn verdict(model: &Measured, greedy: &Measured, took: Duration) -> String {
-    let blocks = count(u64::from(model.large_blocks));
-    let overwrites = count(model.written.total());
-    let verified = format!(
-        "Verified on both sides: {} files and {blocks} blocks after {overwrites} overwrites; fsck clean. {:.0} s in all.",
-        count(model.files as u64),
-        took.as_secs_f64()
-    );
-    let amplification = |measured: &Measured| measured.timeline.amplification(STEADY_FROM, 1.0).unwrap_or(f64::NAN);
-    let (ours, theirs) = (amplification(model), amplification(greedy));
-    let less = 100.0 * (1.0 - ours / theirs);
-    let change = if less >= 0.0 { format!("{less:.0} % less") } else { format!("{:.0} % more", -less) };
-    format!("{verified}\n{}, gleanfs wrote {change} to the device than under greedy.", decided(model))
+/// What it comes to; everything has been verified when this is asked.
+pub fn verdict(sides: &[Measured], took: Duration) -> String {
+    let mut text = String::new();
+    if let Some(first) = sides.first() {
+        let (files, blocks) = (count(first.files as u64), count(u64::from(first.large_blocks)));
+        let (overwrites, seconds) = (count(first.written.total()), took.as_secs_f64());
+        let _ = write!(
+            text,
+            "Verified on every side: {files} files and {blocks} blocks after {overwrites} overwrites; fsck clean. {seconds:.0} s in all."
+        );
+    }
+    let mut claim = |ours: &str, who: &str, other: &str, whom: &str| {
+        if let (Some(ours), Some(other)) = (find(sides, ours), find(sides, other)) {
+            let (change, placed) = (change(steady(ours), steady(other)), percent_by(ours, "model"));
+            let _ = write!(
+                text,
+                "\n{who} (the model chose the heads of {placed} % of all blocks): {change} written than {whom}."
+            );
+        }
+    };
+    let rule = find(sides, "rule").map_or("the fixed rule", |rule| rule.policy.as_str());
+    let rule = format!("under {rule} alone");
+    claim("model", "Model in charge", "greedy", "under greedy");
+    claim("model", "Model in charge", "rule", &rule);
+    claim("gleanfs", "gleanfs as mounted by default", "greedy", "under greedy");
+    claim("gleanfs", "gleanfs as mounted by default", "rule", &rule);
+    claim("shuffled", "Row-shuffled copy in charge", "greedy", "under greedy");
+    for (copy, model, victims) in CONTROLS {
+        if let Some(kept) = kept(sides, copy, model) {
+            let percent = 100.0 * kept;
+            let _ = write!(
+                text,
+                "\nWith {victims} victims the row-shuffled copy keeps {percent:.0} % of what the model gains over greedy."
+            );
+        }
+    }
+    text
 }
 
-fn decided(model: &Measured) -> String {
-    match model_percent(model) {
-        0 => format!("Over the second half, {} deciding without a model", model.policy),
-        percent => format!("Over the second half, the model having placed {percent} % of all blocks"),
+/// A copy, the model that it is compared with, and the victims of both.
+const CONTROLS: [(&str, &str, &str); 2] =
+    [("shuffled", "model", "the rule's"), ("shuffled-greedy", "model-greedy", "greedy")];
+
+/// Fails if the model does not win over greedy, or a copy of it that knows nothing keeps the gain.
+pub fn judge_controls(sides: &[Measured]) -> Result<()> {
+    for (copy, model, victims) in CONTROLS {
+        let (Some(greedy), Some(measured)) = (find(sides, "greedy"), find(sides, model)) else { continue };
+        if steady(measured) >= steady(greedy) {
+            return Err(Failure::new(format_args!("with {victims} victims the model does not win over greedy")));
+        }
+        if let Some(kept) = kept(sides, copy, model)
+            && kept > KEPT_MAX
+        {
+            let (kept, most) = (100.0 * kept, 100.0 * KEPT_MAX);
+            return Err(Failure::new(format_args!(
+                "with {victims} victims the row-shuffled copy keeps {kept:.0} % of the gain, more than {most:.0} %"
+            )));
+        }
     }
+    Ok(())
+}
+
+/// The part of the model's gain over greedy that the copy has too.
+fn kept(sides: &[Measured], copy: &str, model: &str) -> Option<f64> {
+    let (greedy, copy, model) = (find(sides, "greedy")?, find(sides, copy)?, find(sides, model)?);
+    Some((steady(greedy) - steady(copy)) / (steady(greedy) - steady(model)))
+}
+
+fn find<'m>(sides: &'m [Measured], name: &str) -> Option<&'m Measured> {
+    sides.iter().find(|measured| measured.name == name)
+}
+
+/// Write amplification of the part that is compared.
+fn steady(measured: &Measured) -> f64 {
+    measured.timeline.amplification(STEADY_FROM, SWAP_AT).unwrap_or(f64::NAN)
+}
+
+fn change(ours: f64, theirs: f64) -> String {
+    let less = 100.0 * (1.0 - ours / theirs);
+    if less >= 0.0 { format!("{less:.1} % less") } else { format!("{:.1} % more", -less) }
 }
 
 #[cfg(test)]
@@ -163,25 +238,35 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_stand_beside_each_other() {
-        let text = compare(&measured("gleanfs", 150, 12), &measured("greedy", 300, 0));
+    fn sides_stand_beside_each_other() {
+        let text = compare(&[measured("greedy", 300, 0), measured("model", 150, 12)]);
         let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap_or_default().to_owned();
         assert!(
-            line("write amplification").contains("1.50") && line("write amplification").ends_with("3.00"),
+            line("write amplification").contains("3.00") && line("write amplification").ends_with("1.50"),
             "{text}"
         );
-        assert!(line("decided by").contains("model 12, fallback 4 "), "{text}");
-        assert!(line("blocks moved").ends_with("40") && line("longest stall").ends_with("100 us"), "{text}");
+        assert!(line("chosen by model").ends_with("75 %"), "{text}");
+        assert!(line("blocks moved").ends_with("160") && line("longest stall").ends_with("100 us"), "{text}");
         assert!(!text.contains("other model"));
     }
 
     #[test]
     fn the_verdict_says_who_decided_and_what_it_gained() {
-        let text = verdict(&measured("gleanfs", 150, 12), &measured("greedy", 300, 0), Duration::from_secs(90));
-        assert!(text.contains("placed 75 % of all blocks, gleanfs wrote 50 % less"), "{text}");
+        let sides = [measured("greedy", 300, 0), measured("rule", 140, 0), measured("model", 150, 12)];
+        let text = verdict(&sides, Duration::from_secs(90));
+        assert!(text.contains("heads of 75 % of all blocks): 50.0 % less written than under greedy"), "{text}");
+        assert!(text.contains("7.1 % more written than under cost-age/sepbit alone"), "{text}");
         assert!(text.contains("1,234 blocks after 100 overwrites; fsck clean. 90 s"), "{text}");
-        let text = verdict(&measured("gleanfs", 330, 0), &measured("greedy", 300, 0), Duration::ZERO);
-        assert!(text.contains("without a model, gleanfs wrote 10 % more"), "{text}");
+    }
+
+    #[test]
+    fn a_copy_that_keeps_the_gain_is_a_failure() {
+        let sides =
+            |shuffled| [measured("greedy", 300, 0), measured("model", 150, 9), measured("shuffled", shuffled, 9)];
+        assert!(judge_controls(&sides(290)).is_ok());
+        assert!(judge_controls(&sides(200)).unwrap_err().message.contains("keeps 67 % of the gain"));
+        let loses = [measured("greedy", 300, 0), measured("model", 310, 9)];
+        assert!(judge_controls(&loses).unwrap_err().message.contains("does not win"));
     }
 
     #[test]

@@ -48,14 +48,20 @@ pub struct Sample {
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     samples: Vec<Sample>,
+    /// Levels of trust, and at how many writes each was seen first.
+    trust: Vec<(u64, String)>,
 }
 
 impl Timeline {
     pub fn starting_at(status: &Status) -> Self {
-        Self { samples: vec![Sample { writes: 0, device_bytes: status.traffic.device_bytes }] }
+        let samples = vec![Sample { writes: 0, device_bytes: status.traffic.device_bytes }];
+        Self { samples, trust: vec![(0, status.advisor.trust.clone())] }
     }
 
     pub fn note(&mut self, writes: u64, status: &Status) {
+        if self.trust.last().is_none_or(|(_, level)| *level != status.advisor.trust) {
+            self.trust.push((writes, status.advisor.trust.clone()));
+        }
         let sample = Sample { writes, device_bytes: status.traffic.device_bytes };
         if self.samples.last().is_none_or(|last| last.writes < writes) {
             self.samples.push(sample);
@@ -66,6 +72,13 @@ impl Timeline {
     pub fn finish(&mut self, written: &Written, status: &Status) {
         self.samples.retain(|sample| sample.writes < written.total());
         self.note(written.total(), status);
+    }
+
+    /// The levels of trust in the course of the load, as text.
+    pub fn trust_levels(&self) -> String {
+        let total = self.samples.last().map_or(1, |last| last.writes.max(1));
+        let level = |(writes, level): &(u64, String)| format!("{level} from {} %", 100 * writes / total);
+        self.trust.iter().map(level).collect::<Vec<_>>().join(", ")
     }
 
     /// Device bytes over user bytes between two shares of the load, 0 to 1.
@@ -133,7 +146,7 @@ mod tests {
 
     fn timeline(samples: &[(u64, u64)]) -> Timeline {
         let samples = samples.iter().map(|&(writes, device_bytes)| Sample { writes, device_bytes }).collect();
-        Timeline { samples }
+        Timeline { samples, trust: Vec::new() }
     }
 
     #[test]
@@ -145,6 +158,7 @@ mod tests {
         assert_eq!(line.amplification(0.5, 1.0), Some(3.0));
         assert_eq!(line.amplification(0.25, 0.75), Some(2.0));
         assert_eq!(line.amplification(0.5, 0.5), None);
+        assert_eq!(line.trust_levels(), "");
         assert_eq!(Timeline::default().amplification(0.0, 1.0), None);
     }
 

@@ -26,7 +26,7 @@ use medium::{Medium, Op};
 /// A device in memory.
 #[derive(Debug)]
 pub struct MemoryDevice {
-    geometry: Geometry,
+    geometry: Mutex<Geometry>,
     state: Mutex<State>,
     counters: Counters,
 }
@@ -76,7 +76,7 @@ impl MemoryDevice {
             flushes_lost: false,
             failed_flushes: 0,
         };
-        Self { geometry, state: Mutex::new(state), counters: Counters::default() }
+        Self { geometry: Mutex::new(geometry), state: Mutex::new(state), counters: Counters::default() }
     }
 
     /// The device after a power cut now: all that was flushed, and of the rest what the lottery of `seed` lets survive. The new
@@ -87,7 +87,7 @@ impl MemoryDevice {
         let sequential = |zone| is_sequential(state.rules.as_ref(), zone);
         survive(&mut durable, &state.pending, sequential, &mut Dice::new(seed));
         let rules = state.rules.as_ref().map(|rules| rules_of(rules.spec(), &durable));
-        let after = Self::with(self.geometry, rules);
+        let after = Self::with(self.geometry(), rules);
         {
             let mut fresh = after.state.lock();
             fresh.visible = durable.clone();
@@ -103,7 +103,7 @@ impl MemoryDevice {
         state.faults.clear();
         state.writes_left = None;
         state.flushes_lost = false;
-        Self { geometry: self.geometry, state: Mutex::new(state), counters: Counters::default() }
+        Self { geometry: Mutex::new(self.geometry()), state: Mutex::new(state), counters: Counters::default() }
     }
 
     /// Power goes after `writes` more writes: from then on everything fails with EIO, and only [`Self::crash`] is of use.
@@ -269,28 +269,28 @@ impl State {
 
 impl Device for MemoryDevice {
     fn geometry(&self) -> Geometry {
-        self.geometry
+        *self.geometry.lock()
     }
 
     fn zone(&self, zone: u32) -> Result<Zone> {
         match &self.state.lock().rules {
-            None => self.geometry.conventional_zone_for("report", zone),
+            None => self.geometry().conventional_zone_for("report", zone),
             Some(rules) => rules
                 .report(zone)
-                .map_err(|fault| DeviceError::new("report", self.geometry.zone_start(zone), 0, fault.into())),
+                .map_err(|fault| DeviceError::new("report", self.geometry().zone_start(zone), 0, fault.into())),
         }
     }
 
     fn read(&self, addr: BlockAddr, buf: &mut [u8]) -> Result<()> {
-        let blocks = self.geometry.check_transfer("read", addr, buf.len())?;
+        let blocks = self.geometry().check_transfer("read", addr, buf.len())?;
         self.state.lock().read(addr, blocks, buf).map_err(|e| DeviceError::new("read", addr, blocks, e))?;
         self.counters.count_read(buf.len());
         Ok(())
     }
 
     fn write(&self, addr: BlockAddr, buf: &[u8]) -> Result<()> {
-        let blocks = self.geometry.check_transfer("write", addr, buf.len())?;
-        let zone = self.geometry.zone_of(addr);
+        let blocks = self.geometry().check_transfer("write", addr, buf.len())?;
+        let zone = self.geometry().zone_of(addr);
         self.state.lock().write(zone, addr, blocks, buf).map_err(|e| DeviceError::new("write", addr, blocks, e))?;
         self.counters.count_write(buf.len());
         Ok(())
@@ -333,6 +333,20 @@ impl Device for MemoryDevice {
 
     fn traffic(&self) -> Traffic {
         self.counters.traffic()
+    }
+
+    /// Memory is made longer at once and stays so, also after a power cut.
+    fn grow(&self, blocks: Option<u64>) -> Result<Geometry> {
+        let mut geometry = self.geometry.lock();
+        let wanted = blocks.unwrap_or(0).max(geometry.address_blocks());
+        *geometry = match &mut self.state.lock().rules {
+            None => Geometry::conventional(wanted, geometry.zone_blocks),
+            Some(rules) => {
+                rules.grow((wanted / u64::from(geometry.zone_blocks)) as u32);
+                rules.spec().geometry()
+            }
+        };
+        Ok(*geometry)
     }
 }
 

@@ -6,7 +6,8 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 
 use crate::device::{ZoneKind, ZonedSpec};
 use crate::types::BLOCK_SIZE;
@@ -58,6 +59,32 @@ pub fn create(path: &Path, spec: &ZonedSpec) -> io::Result<()> {
         Some(above) => File::open(above)?.sync_all(),
         None => Ok(()),
     }
+}
+
+/// Adds empty zones from number `from` on, then the description that names them. `directory` is the open image.
+pub fn extend(directory: &File, from: u32, spec: &ZonedSpec) -> io::Result<()> {
+    let path = &of_open(directory);
+    for zone in from..spec.zones {
+        // A file from an attempt that was broken off is no zone yet, and whatever is in it is nobody's.
+        File::create(path.join(zone_name(ZoneKind::Sequential, zone)))?.sync_all()?;
+    }
+    directory.sync_all()?;
+    let draft = path.join(SPEC_DRAFT);
+    let mut file = File::create(&draft)?;
+    file.write_all(print(spec).as_bytes())?;
+    file.sync_all()?;
+    fs::rename(draft, path.join(SPEC_NAME))?;
+    directory.sync_all()
+}
+
+/// A path to an open directory that holds also where its own path has gone, as under the mount that it serves.
+fn of_open(directory: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", directory.as_raw_fd()).into()
+}
+
+/// Reads the description of an open image.
+pub fn read_spec_in(directory: &File) -> io::Result<ZonedSpec> {
+    read_spec(&of_open(directory))?.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Removes the files of a zoned image, and nothing else; the directory stays.

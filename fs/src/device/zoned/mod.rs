@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
@@ -24,15 +25,20 @@ use crate::error::Error;
 use crate::types::{BLOCK_SIZE, BlockAddr};
 use handles::Handles;
 
+/// More than there are threads that write.
+const ZONE_LOCKS: usize = 64;
+
 /// An open zoned image.
 #[derive(Debug)]
 pub struct ZonedImage {
     directory: File,
+    /// As it was when the image was opened: all but the number of zones stays.
     spec: ZonedSpec,
+    zones: AtomicU32,
     mode: OpenMode,
     rules: Mutex<ZoneRules>,
-    /// One per zone: a write and the move of its pointer are one step.
-    zone_locks: Box<[Mutex<()>]>,
+    /// A write and the move of its zone's pointer are one step. Zones share them by number.
+    zone_locks: Box<[Mutex<()>; ZONE_LOCKS]>,
     handles: Handles,
     /// Zones changed since the last flush began.
     dirty: Mutex<BTreeSet<u32>>,
@@ -64,7 +70,8 @@ impl ZonedImage {
             spec,
             mode,
             rules: Mutex::new(ZoneRules::new(spec)),
-            zone_locks: (0..spec.zones).map(|_| Mutex::new(())).collect(),
+            zone_locks: Box::new([const { Mutex::new(()) }; ZONE_LOCKS]),
+            zones: AtomicU32::new(spec.zones),
             handles: Handles::new(mode),
             dirty: Mutex::default(),
             flushing: Mutex::default(),
@@ -126,7 +133,7 @@ impl ZonedImage {
     fn write_span(&self, addr: BlockAddr, blocks: u64, buf: &[u8]) -> io::Result<()> {
         self.mode.check_writable()?;
         let zone = self.geometry().zone_of(addr);
-        let _zone_lock = self.zone_locks.get(zone as usize).map(Mutex::lock);
+        let _zone_lock = self.zone_locks[zone as usize % ZONE_LOCKS].lock();
         let span = self.rules.lock().admit_write(addr, blocks)?;
         let offset = u64::from(span.offset) * BLOCK_SIZE as u64;
         let written = self.file(zone).and_then(|file| {
@@ -170,13 +177,30 @@ impl ZonedImage {
         run: impl FnOnce(&DirectFile, &Zone) -> io::Result<Option<u32>>,
     ) -> io::Result<()> {
         self.mode.check_writable()?;
-        let _zone_lock = self.zone_locks.get(zone as usize).map(Mutex::lock);
+        let _zone_lock = self.zone_locks[zone as usize % ZONE_LOCKS].lock();
         let before = self.rules.lock().admit_change(zone)?;
         let result = self.file(zone).and_then(|file| run(&file, &before));
         self.dirty.lock().insert(zone);
         if let Some(pointer) = result? {
             self.rules.lock().settle(zone, pointer);
         }
+        Ok(())
+    }
+
+    /// Takes zones into use that the directory has by now, after adding those that are missing of `wanted`.
+    fn add_zones(&self, wanted: Option<u32>) -> io::Result<()> {
+        let described = layout::read_spec_in(&self.directory)?;
+        let zones = self.zones.load(Ordering::Acquire).max(described.zones);
+        let spec = ZonedSpec { zones: zones.max(wanted.unwrap_or(0)), ..self.spec };
+        if (ZonedSpec { zones, ..described }) != (ZonedSpec { zones, ..self.spec }) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the image's description has changed"));
+        }
+        if spec.zones > described.zones {
+            self.mode.check_writable()?;
+            layout::extend(&self.directory, described.zones, &spec)?;
+        }
+        self.rules.lock().grow(spec.zones);
+        self.zones.store(spec.zones, Ordering::Release);
         Ok(())
     }
 
@@ -204,7 +228,7 @@ fn bytes_of(blocks: u32) -> u64 {
 
 impl Device for ZonedImage {
     fn geometry(&self) -> Geometry {
-        self.spec.geometry()
+        ZonedSpec { zones: self.zones.load(Ordering::Acquire), ..self.spec }.geometry()
     }
 
     fn zone(&self, zone: u32) -> Result<Zone> {
@@ -270,6 +294,13 @@ impl Device for ZonedImage {
 
     fn traffic(&self) -> Traffic {
         self.counters.traffic()
+    }
+
+    /// Whole zones only.
+    fn grow(&self, blocks: Option<u64>) -> Result<Geometry> {
+        let wanted = blocks.map(|n| u32::try_from(n / u64::from(self.spec.zone_blocks)).unwrap_or(u32::MAX));
+        self.add_zones(wanted).map_err(|e| DeviceError::new("grow", BlockAddr::NONE, blocks.unwrap_or(0), e))?;
+        Ok(self.geometry())
     }
 }
 

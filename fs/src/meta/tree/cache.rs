@@ -50,6 +50,7 @@ pub(super) struct Cache {
     /// Every dirty node, and maybe ids of freed ones.
     dirty: Vec<NodeId>,
     dirty_count: usize,
+    dirty_bytes: usize,
     bytes: usize,
 }
 
@@ -60,6 +61,10 @@ impl Cache {
 
     pub(super) fn dirty_count(&self) -> usize {
         self.dirty_count
+    }
+
+    pub(super) fn dirty_bytes(&self) -> usize {
+        self.dirty_bytes
     }
 
     /// The node, which counts as used.
@@ -102,6 +107,7 @@ impl Cache {
         if dirty {
             self.dirty.push(id);
             self.dirty_count += 1;
+            self.dirty_bytes += bytes;
         } else {
             self.enter_ring(id);
         }
@@ -120,6 +126,7 @@ impl Cache {
         let answer = change(Arc::make_mut(&mut slot.node));
         let bytes = slot_bytes(&slot.node);
         self.bytes = self.bytes - slot.bytes + bytes;
+        self.dirty_bytes = self.dirty_bytes - slot.bytes + bytes;
         slot.bytes = bytes;
         answer
     }
@@ -130,6 +137,7 @@ impl Cache {
             slot.dirty = true;
             self.dirty.push(id);
             self.dirty_count += 1;
+            self.dirty_bytes += slot.bytes;
         }
         true
     }
@@ -142,6 +150,7 @@ impl Cache {
         let slot = self.slots.remove(&id).expect("a node that is freed is in memory");
         self.bytes -= slot.bytes;
         self.dirty_count -= usize::from(slot.dirty);
+        self.dirty_bytes -= if slot.dirty { slot.bytes } else { 0 };
         Arc::unwrap_or_clone(slot.node)
     }
 
@@ -156,6 +165,7 @@ impl Cache {
         }
         debug_assert_eq!(taken.len(), self.dirty_count);
         self.dirty_count = 0;
+        self.dirty_bytes = 0;
         taken
     }
 
@@ -205,9 +215,11 @@ impl Cache {
         if bytes != self.bytes {
             return Err(format!("cached nodes take {bytes} bytes, counted {}", self.bytes));
         }
-        let dirty = self.slots.values().filter(|slot| slot.dirty).count();
-        if dirty != self.dirty_count {
-            return Err(format!("{dirty} nodes are dirty, counted {}", self.dirty_count));
+        let dirty: Vec<usize> = self.slots.values().filter(|slot| slot.dirty).map(|slot| slot.bytes).collect();
+        let (count, bytes) = (dirty.len(), dirty.iter().sum::<usize>());
+        if (count, bytes) != (self.dirty_count, self.dirty_bytes) {
+            let counted = (self.dirty_count, self.dirty_bytes);
+            return Err(format!("{count} nodes of {bytes} bytes are dirty, counted {} of {}", counted.0, counted.1));
         }
         Ok(())
     }

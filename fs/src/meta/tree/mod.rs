@@ -147,6 +147,11 @@ impl Tree {
         self.cache.evict_to(bytes, 1);
     }
 
+    /// Memory that dirty nodes take.
+    pub fn dirty_bytes(&self) -> usize {
+        self.cache.dirty_bytes()
+    }
+
     /// Memory that cached nodes take. Copies that a checkpoint in flight still holds are not counted.
     pub fn memory_bytes(&self) -> usize {
         self.cache.bytes()
