@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -93,21 +93,36 @@ impl Crowd {
 
     /// Lists while another thread creates and removes: what was there throughout appears once, what passes at most once.
     pub fn list_amid_changes(&self) -> Result<()> {
-        let done = AtomicBool::new(false);
+        let (done, changes) = (AtomicBool::new(false), AtomicU64::new(0));
         let (listed, passed) = std::thread::scope(|scope| {
-            let passing = scope.spawn(|| self.pass(&done));
-            let listed = self.list_with_passing();
+            let passing = scope.spawn(|| self.pass(&done, &changes));
+            let listed = self.list_until_changed(&changes, || passing.is_finished());
             done.store(true, Ordering::Relaxed);
             (listed, passing.join().expect("the changing thread does not panic"))
         });
-        let (passing, passed) = (listed?, passed?);
-        ensure!(passed > 0, "nothing changed while the directory was listed");
-        println!("many: {} names listed once each while {passed} came and went, {passing} of them seen", self.files);
+        passed?;
+        let (passing, amid) = listed?;
+        println!("many: {} names listed once each amid {amid} changes; {passing} passing names seen", self.files);
         Ok(())
     }
 
-    /// Creates names and removes each again some names later, until told to stop. How many there were.
-    fn pass(&self, done: &AtomicBool) -> Result<u64> {
+    /// Lists until something changed meanwhile: a short listing may be over before the other thread gets to run. How many passing names
+    /// were seen then, and how many changes there were.
+    fn list_until_changed(&self, changes: &AtomicU64, ended: impl Fn() -> bool) -> Result<(usize, u64)> {
+        loop {
+            check_interrupt()?;
+            let before = changes.load(Ordering::Relaxed);
+            let passing = self.list_with_passing()?;
+            let amid = changes.load(Ordering::Relaxed) - before;
+            if amid > 0 {
+                return Ok((passing, amid));
+            }
+            ensure!(!ended(), "the changing thread has ended");
+        }
+    }
+
+    /// Creates names and removes each again some names later, until told to stop.
+    fn pass(&self, done: &AtomicBool, changes: &AtomicU64) -> Result<()> {
         const STAY: u64 = 64;
         let path = |number: u64| self.directory.join(format!("{PASSING}{number}"));
         let mut number = 0;
@@ -117,13 +132,14 @@ impl Crowd {
                 fs::remove_file(path(number - STAY))?;
             }
             number += 1;
+            changes.store(number, Ordering::Relaxed);
         }
         for left in number.saturating_sub(STAY)..number {
             fs::remove_file(path(left))?;
         }
         // A kill may come next, and what is not durable may come back.
         File::open(&self.directory)?.sync_all()?;
-        Ok(number)
+        Ok(())
     }
 
     fn list_with_passing(&self) -> Result<usize> {
