@@ -138,7 +138,9 @@ impl LearnedPlacement {
             of.written += u64::from(blocks.max(1));
         }
         let prices = self.scores.take();
-        self.evidence.prices.add(&prices);
+        self.evidence.prices.count += prices.count;
+        self.evidence.prices.model += prices.model;
+        self.evidence.prices.fallback += prices.fallback;
         (self.evidence.now, self.evidence.live_blocks) = (now, live_blocks);
         self.shared.hand_over(&mut self.evidence);
     }
@@ -363,9 +365,7 @@ mod tests {
     fn while_the_model_watches_work_is_told_apart_as_it_will_be() {
         let (shared, mut p) = placement(6);
         shared.set_level(TrustLevel::Learning);
-        for n in 0..64 {
-            p.user_write(&WriteFacts { first_block: n * STRETCH_BLOCKS, ..write(n) });
-        }
+        (0..64).for_each(|n| drop(p.user_write(&WriteFacts { first_block: n * STRETCH_BLOCKS, ..write(n) })));
         let evidence = shared.take_evidence();
         assert!(evidence.model.written > 16 && evidence.fallback.written > 16, "{evidence:?}");
     }
