@@ -365,7 +365,9 @@ mod tests {
     fn while_the_model_watches_work_is_told_apart_as_it_will_be() {
         let (shared, mut p) = placement(6);
         shared.set_level(TrustLevel::Learning);
-        (0..64).for_each(|n| drop(p.user_write(&WriteFacts { first_block: n * STRETCH_BLOCKS, ..write(n) })));
+        for n in 0..64 {
+            p.user_write(&WriteFacts { first_block: n * STRETCH_BLOCKS, ..write(n) });
+        }
         let evidence = shared.take_evidence();
         assert!(evidence.model.written > 16 && evidence.fallback.written > 16, "{evidence:?}");
     }
