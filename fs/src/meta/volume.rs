@@ -71,7 +71,7 @@ pub struct VolumeOptions {
     pub read_only: bool,
     /// Bytes of metadata nodes kept in memory.
     pub cache_bytes: usize,
-    /// Threads that write chunks; 0: everything happens on the caller's thread, deterministically.
+    /// Threads that write chunks, which the owner starts (`Log::start_writers`); 0: everything happens on the caller's thread, deterministically.
     pub writer_threads: usize,
     /// Data heads; `None`: as many as the log can afford.
     pub heads: Option<u8>,
