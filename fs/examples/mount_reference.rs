@@ -7,23 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use gleanfs::error::{Error, Result as FsResult};
 use gleanfs::fuse::signals::Signals;
-use gleanfs::fuse::{Control, MountOptions, Shutdown, serve};
+use gleanfs::fuse::{Control, MountOptions, serve};
 use gleanfs::namespace::reference::Reference;
 
 /// Memory has nothing to trim and nothing to save.
 struct NoControl;
 
-impl Control for NoControl {
-    fn trim(&self, _offset: u64, _len: u64, _min_len: u64) -> FsResult<u64> {
-        Err(Error::NotSupported)
-    }
-
-    fn shutdown(&self, _how: Shutdown) -> FsResult<()> {
-        Err(Error::NotSupported)
-    }
-}
+impl Control for NoControl {}
 
 fn main() -> Result<()> {
     let signals = Signals::block()?;

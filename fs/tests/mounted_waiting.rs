@@ -15,7 +15,7 @@ use std::time::Duration;
 use gleanfs::device::{AlignedBuf, MemoryDevice};
 use gleanfs::error::{Error, Result as FsResult};
 use gleanfs::format::value::Time;
-use gleanfs::fuse::{Control, MountOptions, Shutdown, serve};
+use gleanfs::fuse::{Control, MountOptions, serve};
 use gleanfs::log::Purpose;
 use gleanfs::meta::mkfs::{self, FormatOptions};
 use gleanfs::meta::patience::may_wait;
@@ -32,15 +32,7 @@ const SEGMENTS_LEFT: u32 = 16;
 
 struct NoControl;
 
-impl Control for NoControl {
-    fn trim(&self, _offset: u64, _len: u64, _min_len: u64) -> FsResult<u64> {
-        Err(Error::NotSupported)
-    }
-
-    fn shutdown(&self, _how: Shutdown) -> FsResult<()> {
-        Err(Error::NotSupported)
-    }
-}
+impl Control for NoControl {}
 
 /// Makes no room until it is told to; says of every operation that it sent it to wait.
 struct Gate {

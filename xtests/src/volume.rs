@@ -217,8 +217,9 @@ impl Volume {
         if !self.setup.options.is_empty() {
             mount.args(["-o", &self.setup.options]);
         }
-        run(mount.arg(self.source()).arg(&self.target))?;
+        // From here on there may be a mount to take down, also if an interrupt ends the command that has just made it.
         self.is_mounted = true;
+        run(mount.arg(self.source()).arg(&self.target)).map(drop)?;
         Ok(())
     }
 

@@ -150,7 +150,7 @@ fn head_for(volume: &Volume, run: &Run, emergency: bool) -> HeadId {
         blocks: run.extent.blocks,
         now,
         birth: run.extent.birth.0,
-        interval: run.extent.interval_log2,
+        interval: run.extent.interval,
         from_class,
         live_blocks: volume.live_data_blocks(),
     };

@@ -63,14 +63,13 @@ impl Cleaner {
 
     /// Segments that can be opened now or after the next checkpoint.
     pub(super) fn obtainable(&self) -> u32 {
-        self.volume.log().available_segments() + self.later()
+        let inner = self.volume.log().lock();
+        inner.heads.available() as u32 + inner.segments.later()
     }
 
     /// Segments that a checkpoint makes available.
     pub(super) fn later(&self) -> u32 {
-        let inner = self.volume.log().lock();
-        let segments = &inner.segments;
-        (segments.prefree_count() + segments.aside_count() + segments.unlisted_free()) as u32
+        self.volume.log().lock().segments.later()
     }
 
     /// How far below *high* room has fallen, from 0 to 1.

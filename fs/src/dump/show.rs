@@ -71,7 +71,7 @@ pub fn extent(e: &Extent) -> String {
             let (blocks, addr, birth) = (e.blocks, e.addr, e.birth);
             format!(
                 "data {blocks} blocks at {addr} birth {birth} interval {} crc {}",
-                interval_log2(e.interval_log2).map_or("none".into(), |log2| format!("2^{log2}")),
+                interval_log2(e.interval).map_or("none".into(), |log2| format!("2^{log2}")),
                 crcs.join(" ")
             )
         }

@@ -92,7 +92,7 @@ pub struct Extent {
     /// Write clock when the user wrote it.
     pub birth: WriteClock,
     /// Moving average of log2 of the intervals between user writes, coded by [`gleanfs_gc::placement::interval_code`]; 0: written once.
-    pub interval_log2: u8,
+    pub interval: u8,
     /// CRC-32 of each block; empty unless data.
     pub crcs: SmallVec<[u32; 4]>,
 }
@@ -107,7 +107,7 @@ impl Extent {
             blocks,
             addr: if data { self.addr.offset(u64::from(skip)) } else { BlockAddr::NONE },
             birth: self.birth,
-            interval_log2: self.interval_log2,
+            interval: self.interval,
             crcs: if data { self.crcs[skip as usize..(skip + blocks) as usize].into() } else { SmallVec::new() },
         }
     }
@@ -318,7 +318,7 @@ impl Extent {
         if self.kind == ExtentKind::Data {
             out.put_varint(self.addr.0);
             out.put_varint(self.birth.0);
-            out.put_u8(self.interval_log2);
+            out.put_u8(self.interval);
             for crc in &self.crcs {
                 out.put_u32(*crc);
             }
@@ -337,11 +337,11 @@ impl Extent {
             return Err(r.bad(u64::from(blocks)));
         }
         let mut extent =
-            Self { kind, blocks, addr: BlockAddr::NONE, birth: WriteClock(0), interval_log2: 0, crcs: SmallVec::new() };
+            Self { kind, blocks, addr: BlockAddr::NONE, birth: WriteClock(0), interval: 0, crcs: SmallVec::new() };
         if kind == ExtentKind::Data {
             extent.addr = BlockAddr(r.varint()?);
             extent.birth = WriteClock(r.varint()?);
-            extent.interval_log2 = r.u8()?;
+            extent.interval = r.u8()?;
             for _ in 0..blocks {
                 extent.crcs.push(r.u32()?);
             }

@@ -275,6 +275,11 @@ impl SegmentTable {
         taken
     }
 
+    /// Segments that the next checkpoint, or the one after it, makes available.
+    pub fn later(&self) -> u32 {
+        (self.prefree_count() + self.aside_count() + self.unlisted_free()) as u32
+    }
+
     /// Free segments that no list names.
     pub fn unlisted_free(&self) -> usize {
         self.free.len() + (self.segments as usize - self.entries.len())

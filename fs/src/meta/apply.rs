@@ -289,7 +289,7 @@ fn joined(first: u64, left: &Extent, right: &Mapped) -> Option<Mapped> {
         ExtentKind::Data => {
             blocks <= EXTENT_BLOCKS_MAX
                 && left.addr.offset(u64::from(left.blocks)) == r.addr
-                && left.interval_log2 == r.interval_log2
+                && left.interval == r.interval
                 && left.birth.0.abs_diff(r.birth.0) <= MERGE_TICKS_MAX
         }
         ExtentKind::Unwritten | ExtentKind::Lost => blocks <= PROMISE_BLOCKS_MAX,

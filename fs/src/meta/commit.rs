@@ -62,7 +62,7 @@ impl Volume {
 
     /// The same with up to `hint.blocks` blocks of payload (at most `WRITE_BLOCKS_MAX`): `fill` writes them into the log's buffer (the
     /// one copy), then `plan` gets them as one data extent, to be mapped by an `Edit::Map` at its place
-    /// (`birth` and `interval_log2` are filled in when it commits). The log may have room for fewer blocks, at least one: what `fill`
+    /// (`birth` and `interval` are filled in when it commits). The log may have room for fewer blocks, at least one: what `fill`
     /// gets is what is written, and the caller comes again for the rest. Both may be called again from the start.
     pub fn write<T>(
         &self,
@@ -100,7 +100,7 @@ impl Volume {
                 blocks: ticket.blocks(),
                 addr: ticket.addr(),
                 birth: WriteClock(0),
-                interval_log2: 0,
+                interval: 0,
                 crcs: ticket.payload().chunks_exact(BLOCK_SIZE).map(crc32fast::hash).collect(),
             };
             // The ticket ends with the attempt: a checkpoint that somebody waits for must be able to write its chunk.
@@ -241,7 +241,7 @@ impl Volume {
             Ok(Some((key, Value::Extent(e))))
                 if key.ino == hint.ino && key.offset + u64::from(e.blocks) > hint.first =>
             {
-                (e.kind == ExtentKind::Data).then_some((e.birth.0, e.interval_log2))
+                (e.kind == ExtentKind::Data).then_some((e.birth.0, e.interval))
             }
             _ => None,
         };
@@ -289,8 +289,8 @@ fn stamp(state: &State, inner: &Inner, edits: &mut [Edit]) -> Result<()> {
         let old: SmallVec<_> = overlapping(&state.tree, *ino, *first, *first + 1)?;
         let before = old.first().filter(|m| m.extent.kind == ExtentKind::Data).map(|m| &m.extent);
         extent.birth = now;
-        let stored = before.map_or(0, |old| old.interval_log2);
-        extent.interval_log2 = interval_code(before.map(|old| old.birth.0), stored, now.0);
+        let stored = before.map_or(0, |old| old.interval);
+        extent.interval = interval_code(before.map(|old| old.birth.0), stored, now.0);
         now.0 += u64::from(extent.blocks);
     }
     Ok(())

@@ -29,7 +29,7 @@ fn promise(ino: Ino, blocks: Blocks, edits: &mut Vec<Edit>) -> u64 {
             blocks: len as u32,
             addr: BlockAddr::NONE,
             birth: WriteClock(0),
-            interval_log2: 0,
+            interval: 0,
             crcs: Default::default(),
         };
         edits.push(Edit::Map { ino, first: at, extent });

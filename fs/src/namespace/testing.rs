@@ -41,7 +41,7 @@ pub fn data_extent(blocks: u32) -> Extent {
         blocks,
         addr: BlockAddr(1_000_000),
         birth: WriteClock(1),
-        interval_log2: 0,
+        interval: 0,
         crcs: (0..blocks).collect(),
     }
 }

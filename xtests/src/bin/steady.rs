@@ -1,11 +1,11 @@
 //! Overwrites a nearly full filesystem for a long time: `cargo run -p xtests --bin steady -- --size-mib 1024 --backing zoned`.
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Parser;
-use xtests::steady;
+use xtests::steady::{self, probe};
 
 /// Overwrite a nearly full filesystem at random; no error, no long stall, no lost byte
 #[derive(Parser)]
@@ -22,21 +22,11 @@ struct Line {
 
 fn main() -> ExitCode {
     let line = Line::parse();
-    if let [target, beside] = line.probe.as_slice() {
-        return match steady::probe::main(target, beside) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => {
-                eprintln!("probe: {why:#}");
-                ExitCode::FAILURE
-            }
-        };
+    if let Some(code) = probe::if_asked(&line.probe) {
+        return code;
     }
     xtests::campaign("steady", || {
-        let outcome = steady::run(&line.options, || {
-            let mut me = Command::new(std::env::current_exe().context("finding this program")?);
-            me.arg("--probe");
-            Ok(me)
-        })?;
+        let outcome = steady::run(&line.options, probe::command)?;
         outcome.print();
         let (stall_ms, most) = (outcome.stall_us() / 1000, line.stall_max_ms);
         ensure!(stall_ms <= most, "a stall of {stall_ms} ms; at most {most} ms are allowed");

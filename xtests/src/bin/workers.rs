@@ -1,11 +1,11 @@
 //! Lets the advisor's worker fail in every way under load: `cargo run --release -p xtests --bin workers -- --rounds 10`.
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
-use xtests::{steady, workers};
+use xtests::steady::probe;
+use xtests::workers;
 
 /// Kill, stop, starve and mislead the advisor's worker while a nearly full filesystem is overwritten; no operation may fail
 #[derive(Parser)]
@@ -19,20 +19,8 @@ struct Line {
 
 fn main() -> ExitCode {
     let line = Line::parse();
-    if let [target, beside] = line.probe.as_slice() {
-        return match steady::probe::main(target, beside) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => {
-                eprintln!("probe: {why:#}");
-                ExitCode::FAILURE
-            }
-        };
+    if let Some(code) = probe::if_asked(&line.probe) {
+        return code;
     }
-    xtests::campaign("workers", || {
-        workers::run(&line.options, || {
-            let mut me = Command::new(std::env::current_exe().context("finding this program")?);
-            me.arg("--probe");
-            Ok(me)
-        })
-    })
+    xtests::campaign("workers", || workers::run(&line.options, probe::command))
 }

@@ -67,6 +67,14 @@ impl std::fmt::Display for Verdict {
     }
 }
 
+/// An error is the verdict, unless it only says that the campaign was interrupted.
+fn judged<T>(outcome: Result<T>, verdict: Verdict) -> Result<T> {
+    outcome.or_else(|why| {
+        check_interrupt()?;
+        Err(why.context(verdict))
+    })
+}
+
 /// Runs the loop. `writer` is the command that runs [`writer::main`] with its arguments appended.
 pub fn run(options: &Options, writer: impl Fn() -> Result<Command>) -> Result<()> {
     let mut volume = options.setup.make()?;
@@ -86,14 +94,14 @@ pub fn run(options: &Options, writer: impl Fn() -> Result<Command>) -> Result<()
         let child = start(writer()?, volume.target(), &plan)?;
         acknowledged += one_round(&mut volume, child, &mut oracle, 1 + random.below(options.events))?;
         volume.unmount().context("clearing the dead mount")?;
-        volume.fsck().context(Verdict::Damage).with_context(|| replay.clone())?;
-        volume.mount().context(Verdict::Damage).with_context(|| replay.clone())?;
-        oracle.verify(volume.target()).context(Verdict::Loss).with_context(|| replay.clone())?;
+        judged(volume.fsck(), Verdict::Damage).with_context(|| replay.clone())?;
+        judged(volume.mount(), Verdict::Damage).with_context(|| replay.clone())?;
+        judged(oracle.verify(volume.target()), Verdict::Loss).with_context(|| replay.clone())?;
         if (round + 1) % 10 == 0 || round + 1 == options.rounds {
             println!("killloop: {} kills survived, {acknowledged} acknowledged operations all there", round + 1);
         }
     }
-    verify_filler(volume.target(), filler).context(Verdict::Loss)?;
+    judged(verify_filler(volume.target(), filler), Verdict::Loss)?;
     if let Some(disk) = volume.disk() {
         let lost = disk.lost_blocks();
         println!("killloop: the power cuts took {lost} blocks that were not flushed");

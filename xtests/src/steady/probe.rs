@@ -7,10 +7,12 @@ use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,25 @@ pub struct Longest {
 
 /// A round every so often, so that the probe sees the load and is not itself one.
 const PACE: Duration = Duration::from_millis(20);
+
+/// This program in the probe's role; what follows are the two directories.
+pub fn command() -> anyhow::Result<Command> {
+    let mut me = Command::new(std::env::current_exe().context("finding this program")?);
+    me.arg("--probe");
+    Ok(me)
+}
+
+/// [`main`] as a program ends, if `directories` are the probe's two.
+pub fn if_asked(directories: &[PathBuf]) -> Option<ExitCode> {
+    let [target, beside] = directories else { return None };
+    Some(match main(target, beside) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("probe: {why:#}");
+            ExitCode::FAILURE
+        }
+    })
+}
 
 /// Probes `target` and, beside it, `beside`, until stdin ends; prints a [`Longest`] as JSON.
 pub fn main(target: &Path, beside: &Path) -> anyhow::Result<()> {

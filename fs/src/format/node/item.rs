@@ -120,7 +120,7 @@ fn read_key(r: &mut Reader<'_>, mode: u8, prev: Option<(&Key, Option<u64>)>) -> 
 pub(super) fn put_leaf<E: Encode>(out: &mut E, prev: Option<(&Key, &Value)>, key: &Key, value: &Value) {
     let mode = key_mode(key, prev.map(|(k, v)| (k, end_of(k, Some(v)))));
     if let Value::Extent(extent) = value {
-        out.put_u8(mode | extent.interval_log2.min(INTERVAL_ESCAPE) << 2);
+        out.put_u8(mode | extent.interval.min(INTERVAL_ESCAPE) << 2);
         put_key(out, mode, key, prev.map(|(k, _)| k));
         put_extent(out, extent, Base::behind(prev.map(|(_, v)| v)));
     } else {
@@ -226,8 +226,8 @@ fn put_extent<E: Encode>(out: &mut E, extent: &Extent, base: Base) {
     let birth = if data { extent.birth.0.wrapping_sub(base.birth) as i64 } else { 0 };
     let (addr_code, birth_code) = (delta_code(addr), delta_code(birth));
     out.put_u8(form | addr_code << 2 | birth_code << 5);
-    if extent.interval_log2 >= INTERVAL_ESCAPE {
-        out.put_u8(extent.interval_log2);
+    if extent.interval >= INTERVAL_ESCAPE {
+        out.put_u8(extent.interval);
     }
     if form != FORM_BLOCK {
         out.put_varint(u64::from(extent.blocks));
@@ -241,7 +241,7 @@ fn put_extent<E: Encode>(out: &mut E, extent: &Extent, base: Base) {
 
 fn read_extent(r: &mut Reader<'_>, interval: u8, base: Base) -> Result<Extent, DecodeError> {
     let shape = r.u8()?;
-    let interval_log2 = if interval == INTERVAL_ESCAPE { r.u8()? } else { interval };
+    let interval = if interval == INTERVAL_ESCAPE { r.u8()? } else { interval };
     let kind = match shape & 3 {
         FORM_BLOCK | FORM_RUN => ExtentKind::Data,
         FORM_UNWRITTEN => ExtentKind::Unwritten,
@@ -253,7 +253,7 @@ fn read_extent(r: &mut Reader<'_>, interval: u8, base: Base) -> Result<Extent, D
         return Err(r.bad(u64::from(blocks)));
     }
     let mut extent =
-        Extent { kind, blocks, addr: BlockAddr::NONE, birth: WriteClock(0), interval_log2, crcs: SmallVec::new() };
+        Extent { kind, blocks, addr: BlockAddr::NONE, birth: WriteClock(0), interval, crcs: SmallVec::new() };
     if data {
         extent.addr = BlockAddr(base.addr.wrapping_add(read_delta(r, shape >> 2 & 7)? as u64));
         extent.birth = WriteClock(base.birth.wrapping_add(read_delta(r, shape >> 5)? as u64));

@@ -65,20 +65,20 @@ fn extent() -> impl Strategy<Value = Value> {
     let place = (any_size().prop_map(|a| a >> 1), any_size(), any::<u8>());
     let crcs = prop_oneof![vec(any::<u32>(), 1), vec(any::<u32>(), 1..=EXTENT_BLOCKS_MAX as usize)];
     prop_oneof![
-        4 => (place, crcs).prop_map(|((addr, birth, interval_log2), crcs)| Extent {
+        4 => (place, crcs).prop_map(|((addr, birth, interval), crcs)| Extent {
             kind: ExtentKind::Data,
             blocks: crcs.len() as u32,
             addr: BlockAddr(addr),
             birth: WriteClock(birth),
-            interval_log2,
+            interval,
             crcs: crcs.into(),
         }),
-        1 => (any::<bool>(), any_u32(), any::<u8>()).prop_map(|(lost, blocks, interval_log2)| Extent {
+        1 => (any::<bool>(), any_u32(), any::<u8>()).prop_map(|(lost, blocks, interval)| Extent {
             kind: if lost { ExtentKind::Lost } else { ExtentKind::Unwritten },
             blocks: blocks.max(1),
             addr: BlockAddr::NONE,
             birth: WriteClock(0),
-            interval_log2,
+            interval,
             crcs: Default::default(),
         }),
     ]
@@ -211,7 +211,7 @@ fn fill(extents: impl Iterator<Item = (u64, u64, u64)>) -> Node {
             blocks: 1,
             addr: BlockAddr(addr),
             birth: WriteClock(birth),
-            interval_log2: (birth % 32) as u8,
+            interval: (birth % 32) as u8,
             crcs: [addr as u32].as_slice().into(),
         };
         node.push_value(Key::extent(Ino(123_456), first), Value::Extent(extent));

@@ -93,7 +93,7 @@ fn extent(random: &mut Random, blocks: u32) -> Value {
         blocks,
         addr: BlockAddr(random.below(1 << 40)),
         birth: WriteClock(random.below(1 << 32)),
-        interval_log2: random.below(40) as u8,
+        interval: random.below(40) as u8,
         crcs: (0..blocks).map(|_| random.next() as u32).collect(),
     })
 }
@@ -104,7 +104,7 @@ fn unwritten(blocks: u32) -> Value {
         blocks,
         addr: BlockAddr::NONE,
         birth: WriteClock(0),
-        interval_log2: 0,
+        interval: 0,
         crcs: Default::default(),
     })
 }
