@@ -7,12 +7,22 @@
 mod kernel;
 mod load;
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, bail, ensure};
+use gleanfs::cli::bench::process::check_interrupt;
 
 use crate::table;
 use crate::volume::{Setup, Volume};
 use kernel::Witness;
 use load::Load;
+
+/// Between two readings that must be equal.
+const REST: Duration = Duration::from_millis(200);
+
+/// How long a filesystem without load may go on writing.
+const REST_MAX: Duration = Duration::from_secs(20);
 
 /// What to run.
 #[derive(Clone, Debug, clap::Args)]
@@ -36,7 +46,7 @@ pub struct Options {
 }
 
 /// All counters at one moment, or what they grew by.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Reading {
     user_bytes: u64,
     device_bytes: u64,
@@ -102,19 +112,42 @@ impl Comparison {
 }
 
 impl Reading {
-    /// Background work goes on between two questions, so the kernel is asked before and after gleanfs.
+    /// Of a filesystem at rest: a write is counted here when it is submitted and there when it is complete, and with
+    /// the cleaner behind, megabytes are between the two.
     fn take(volume: &Volume, witness: &Witness) -> Result<Self> {
-        let before = witness.ask()?;
+        volume.order(&["gc", "off"])?;
+        volume.order(&["sync"])?;
+        let reading = Self::at_rest(volume, witness)?;
+        volume.order(&["gc", "on"])?;
+        Ok(reading)
+    }
+
+    /// Asks until gleanfs and the kernel say the same twice.
+    fn at_rest(volume: &Volume, witness: &Witness) -> Result<Self> {
+        let deadline = Instant::now() + REST_MAX;
+        let mut last = Self::now(volume, witness)?;
+        loop {
+            check_interrupt()?;
+            thread::sleep(REST);
+            let reading = Self::now(volume, witness)?;
+            if reading == last {
+                return Ok(reading);
+            }
+            ensure!(Instant::now() < deadline, "still writing {REST_MAX:?} after the load, with the cleaner off");
+            last = reading;
+        }
+    }
+
+    fn now(volume: &Volume, witness: &Witness) -> Result<Self> {
         let status = volume.status()?;
-        let after = witness.ask()?;
-        let middle = |before: u64, after: u64| before + (after - before) / 2;
+        let kernel = witness.ask()?;
         Ok(Self {
             user_bytes: status.traffic.user_bytes,
             device_bytes: status.traffic.device_bytes,
             flushes: status.traffic.device_flushes,
             cleaned_segments: status.cleaner.deciders.iter().map(|decider| decider.segments).sum(),
-            kernel_bytes: middle(before.written_bytes, after.written_bytes),
-            kernel_flushes: before.flushes.zip(after.flushes).map(|(before, after)| middle(before, after)),
+            kernel_bytes: kernel.written_bytes,
+            kernel_flushes: kernel.flushes,
         })
     }
 
