@@ -39,7 +39,7 @@ impl TrainOptions {
         Self {
             seed,
             blocks: 24_576,
-            samples: 30_000,
+            samples: 36_000,
             fit: FitOptions { epochs: 14, batch: 128, ..FitOptions::default() },
         }
     }
@@ -74,16 +74,22 @@ pub fn collect(options: &TrainOptions, placement: &mut dyn FnMut() -> Box<dyn Pl
     samples
 }
 
-/// Fills the volume, records from the first overwrite on until it was written twice more, then watches for three times as long as it has blocks. A model must know young
-/// volumes too: there most blocks have no interval yet.
+/// Parts of the filling, of which every fifth is recorded.
+const FILL_PARTS: u64 = 20;
+
+/// Records from the first block on until the volume was filled and overwritten twice, then watches for three times as long as it has blocks. A model must
+/// know young volumes, where most blocks have no interval yet, and how a volume is filled: files that come and stay.
 fn record(scene: &Scene, placement: &mut dyn Placement, samples: usize, seed: u64) -> Vec<Sample> {
     let (mut load, blocks) = (scene.load(seed), u64::from(scene.blocks));
     let mut sim = Simulator::new(scene.geometry, scene.blocks);
-    // About as many moves as user writes are expected; the recorder stops at its limit.
+    // About half as many moves as user writes are expected; the recorder stops at its limit.
     let share = samples as f64 / (4 * blocks) as f64;
     let mut recorder = Recorder::new(scene.blocks, share, samples, seed).knowing(load.mean_intervals());
-    recorder.set_recording(false);
-    sim.drive(load.as_mut(), placement, &mut CostAgeClass, Some(&mut recorder), blocks);
+    // Of the filling, where all is new and alike, a part is enough.
+    for part in 0..FILL_PARTS {
+        recorder.set_recording(part % 5 == 0);
+        sim.drive(load.as_mut(), placement, &mut CostAgeClass, Some(&mut recorder), blocks / FILL_PARTS);
+    }
     recorder.set_recording(true);
     sim.drive(load.as_mut(), placement, &mut CostAgeClass, Some(&mut recorder), blocks * 2);
     recorder.set_recording(false);
