@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use gleanfs_gc::advisor::{Answer, Decider, ROWS_MAX, TrustLevel};
+use gleanfs_gc::advisor::{Answer, Costs, Decider, ROWS_MAX, TrustLevel};
 use gleanfs_gc::features::PLACEMENT;
 use gleanfs_gc::placement::lifetime_class;
 
@@ -17,7 +17,7 @@ use super::shared::{Authority, Blocks, Evidence, Shared};
 /// How often it looks at the worker and at the evidence.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Decisions that one look gives trust at most: a burst is one observation of the load, not many.
-const SCORED_MAX: u64 = 32;
+const SCORED_MAX: u64 = 256;
 /// After a change of level this share of the live blocks is written before work counts: what lies in the segments is still the old
 /// level's.
 const SETTLING_SHARE: u64 = 8;
@@ -114,7 +114,7 @@ impl Asker {
     }
 
     /// Looks at the worker and the evidence, and puts the level in force that follows from them.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         self.looked = Some(Instant::now());
         let service = self.oracle.service();
         let ready = service.is_some_and(|service| service.ready);
@@ -153,8 +153,10 @@ impl Asker {
     /// Tells trust what both choices cost.
     fn count(&mut self, trust: &mut gleanfs_gc::advisor::Trust, evidence: &Evidence) {
         let prices = &evidence.prices;
+        let mean = |sum: f64| sum / prices.count.max(1) as f64;
+        let costs = Costs { model: mean(prices.model), fallback: mean(prices.fallback), alike: mean(prices.alike) };
         for _ in 0..prices.count.min(SCORED_MAX) {
-            trust.scored(prices.model / prices.count as f64, prices.fallback / prices.count as f64);
+            trust.scored(costs);
         }
         if self.clock.0 < self.settled {
             return;

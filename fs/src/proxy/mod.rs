@@ -25,6 +25,8 @@ mod questions;
 mod scores;
 pub mod service;
 mod shared;
+#[cfg(test)]
+mod simulated;
 
 use std::io;
 use std::sync::Arc;
@@ -43,7 +45,7 @@ pub use shared::Authority;
 
 /// Thresholds of trust for a mount: small enough that a load of a minute gets through all levels, if the model is worth it.
 pub fn trust_config() -> TrustConfig {
-    TrustConfig { scored_min: 256, freed_min: 16, deadlines_window: 32, ..TrustConfig::default() }
+    TrustConfig { scored_min: 1024, freed_min: 16, deadlines_window: 32, ..TrustConfig::default() }
 }
 
 /// The running proxy. Stopping it leaves the fallback in charge.

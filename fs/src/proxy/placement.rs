@@ -138,9 +138,7 @@ impl LearnedPlacement {
             of.written += u64::from(blocks.max(1));
         }
         let prices = self.scores.take();
-        self.evidence.prices.count += prices.count;
-        self.evidence.prices.model += prices.model;
-        self.evidence.prices.fallback += prices.fallback;
+        self.evidence.prices.add(&prices);
         (self.evidence.now, self.evidence.live_blocks) = (now, live_blocks);
         self.shared.hand_over(&mut self.evidence);
     }

@@ -75,6 +75,13 @@ impl Questions {
         !self.is_stopped()
     }
 
+    /// Takes what waits, without waiting for more; false if that is nothing.
+    #[cfg(test)]
+    pub fn take_now(&self, taken: &mut Vec<Question>) -> bool {
+        std::mem::swap(&mut *self.waiting.lock(), taken);
+        !taken.is_empty()
+    }
+
     /// A list for [`Questions::take`] to fill; it becomes the one that writers push to, so it is as large.
     pub fn spare() -> Vec<Question> {
         Vec::with_capacity(WAITING_MAX)

@@ -51,6 +51,17 @@ pub struct Prices {
     pub count: u64,
     pub model: f64,
     pub fallback: f64,
+    /// Had all blocks been put into one class.
+    pub alike: f64,
+}
+
+impl Prices {
+    pub fn add(&mut self, more: &Self) {
+        self.count += more.count;
+        self.model += more.model;
+        self.fallback += more.fallback;
+        self.alike += more.alike;
+    }
 }
 
 /// The samples.
@@ -58,6 +69,7 @@ pub struct Scores {
     samples: Box<[Sample]>,
     model: [Reputation; CLASSES],
     fallback: [Reputation; CLASSES],
+    alike: Reputation,
     prices: Prices,
 }
 
@@ -74,6 +86,7 @@ impl Scores {
             samples: vec![Sample::default(); SAMPLES].into(),
             model: [Reputation::default(); CLASSES],
             fallback: [Reputation::default(); CLASSES],
+            alike: Reputation::default(),
             prices: Prices::default(),
         }
     }
@@ -113,10 +126,9 @@ impl Scores {
         let outcome = (lived as f64 / live_blocks.max(1) as f64).log2();
         let model = self.model[usize::from(sample.model) % CLASSES].price(outcome);
         let fallback = self.fallback[usize::from(sample.fallback) % CLASSES].price(outcome);
-        if let (Some(model), Some(fallback)) = (model, fallback) {
-            self.prices.count += 1;
-            self.prices.model += model;
-            self.prices.fallback += fallback;
+        let alike = self.alike.price(outcome);
+        if let (Some(model), Some(fallback), Some(alike)) = (model, fallback, alike) {
+            self.prices.add(&Prices { count: 1, model, fallback, alike });
         }
     }
 

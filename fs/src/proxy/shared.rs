@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use gleanfs_gc::advisor::{Decider, Trust, TrustConfig, TrustLevel};
-use gleanfs_gc::features::{Likeness, LikenessMask, PlacementRow};
+use gleanfs_gc::features::{Likeness, LikenessMask, PlacementRow, rounded};
 use parking_lot::Mutex;
 
 use super::memo::{Known, Memo};
@@ -54,9 +54,7 @@ impl Evidence {
             sum.written += more.written;
             sum.moved += more.moved;
         }
-        self.prices.count += later.prices.count;
-        self.prices.model += later.prices.model;
-        self.prices.fallback += later.prices.fallback;
+        self.prices.add(&later.prices);
         (self.now, self.live_blocks) = (later.now, later.live_blocks);
     }
 }
@@ -153,17 +151,18 @@ impl Shared {
         if serial == 0 {
             return None;
         }
-        let like = LikenessMask::from_bits(self.mask.load(Ordering::Relaxed)).of(row);
+        let row = rounded(row);
+        let like = LikenessMask::from_bits(self.mask.load(Ordering::Relaxed)).of(&row);
         let now = self.now_secs();
         match self.memo.look(like, serial, now) {
             Known::Class(class) => Some(class),
             Known::Aging(class) => {
-                self.ask(like, row, serial, now);
+                self.ask(like, &row, serial, now);
                 Some(class)
             }
             Known::Asked => None,
             Known::Nothing => {
-                self.ask(like, row, serial, now);
+                self.ask(like, &row, serial, now);
                 None
             }
         }

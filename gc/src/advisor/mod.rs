@@ -47,7 +47,7 @@ pub use protocol::{Answer, Batch, FEATURES_MAX, ModelKind, ROWS_MAX, SLOTS};
 pub use proxy::Advisor;
 pub use region::Region;
 pub use status::{AdvisorState, AdvisorStatus, ModelInfo, ModelRole};
-pub use trust::{Decider, Trust, TrustConfig, TrustLevel, TrustStatus};
+pub use trust::{Costs, Decider, Trust, TrustConfig, TrustLevel, TrustStatus};
 pub use worker::{Hooks, Plain, worker_main};
 
 #[cfg(test)]

@@ -6,10 +6,9 @@
 //! nothing changes, so that noise does not swing it.
 //!
 //! Two kinds of evidence. *Scores* price both choices for the same blocks, at every level: they are paired, so what differs between
-//! blocks does not disturb them, and a model is judged by them to within a few per cent. *Work* is what the blocks of either have cost
-//! the cleaner. The two groups of blocks differ, and on a skewed load they differ much and for good; so at *collaboration* their ratio is set
-//! against what it was before, when the fallback decided for both, and at *recommendation*, where one operation in sixteen still goes to
-//! the fallback, it counts only if it is gross.
+//! blocks does not disturb them, and a judgement is good to a few per cent. They alone raise a model. *Work* is what the blocks of either have cost the
+//! cleaner. The two groups of blocks differ, and on a skewed load they differ much and for good; so work counts only if it is gross, and at *collaboration*
+//! it is set against what the two groups cost before, when the fallback decided for both.
 //!
 //! A model that is as good must not be kept out by noise, and a worse one must not stay: the thresholds leave room for equals, a model that is
 //! behind time after time goes down even if it is not far behind, and each fall doubles the evidence that the next step up takes. So what a bad
@@ -66,12 +65,16 @@ pub struct TrustConfig {
     pub freed_min: u64,
     /// A ratio up to this is a step up: as good, as far as can be told.
     pub promote_ratio: f64,
+    /// Where making no difference between blocks costs less than this over the fallback, no step up, unless the model is better by as much.
+    pub telling_ratio: f64,
     /// A ratio above this so many times in a row is a step down ...
     pub behind_ratio: f64,
     pub behind_times: u32,
     /// ... and above this at once.
     pub demote_ratio: f64,
-    /// The same for work at *recommendation*, where the groups differ in size and kind.
+    /// The same while learning, where nothing is at stake and little is known at first.
+    pub demote_ratio_learning: f64,
+    /// The same for work.
     pub demote_ratio_work: f64,
     /// Deadlines that make up one judgement of punctuality.
     pub deadlines_window: u64,
@@ -90,10 +93,12 @@ impl Default for TrustConfig {
         TrustConfig {
             scored_min: 64,
             freed_min: 16,
-            promote_ratio: 1.03,
-            behind_ratio: 1.06,
+            promote_ratio: 1.05,
+            telling_ratio: 1.2,
+            behind_ratio: 1.08,
             behind_times: 3,
-            demote_ratio: 1.15,
+            demote_ratio: 1.2,
+            demote_ratio_learning: 2.0,
             demote_ratio_work: 1.4,
             deadlines_window: 64,
             missed_share_max: 0.25,
@@ -119,6 +124,21 @@ impl Work {
     fn halve(&mut self) {
         self.moved_blocks /= 2.0;
         self.freed_segments /= 2.0;
+    }
+}
+
+/// What choices for the same block would have cost, in any one unit.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Costs {
+    pub model: f64,
+    pub fallback: f64,
+    /// Of making no difference between blocks.
+    pub alike: f64,
+}
+
+impl Costs {
+    fn are_usable(&self) -> bool {
+        [self.model, self.fallback, self.alike].iter().all(|cost| cost.is_finite() && *cost >= 0.0)
     }
 }
 
@@ -150,8 +170,7 @@ pub struct Trust {
 #[derive(Debug, Clone, Copy, Default)]
 struct Scores {
     count: u64,
-    model_cost: f64,
-    fallback_cost: f64,
+    costs: Costs,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -232,21 +251,20 @@ impl Trust {
         self.worker(available);
     }
 
-    /// What the model's choice and the fallback's would have cost for the same block, in any one unit.
-    pub fn scored(&mut self, model_cost: f64, fallback_cost: f64) {
+    /// What choices for a block would have cost.
+    pub fn scored(&mut self, costs: Costs) {
         self.observed();
-        let usable = |cost: f64| cost.is_finite() && cost >= 0.0;
-        if self.level() == TrustLevel::Fallback || !usable(model_cost) || !usable(fallback_cost) {
+        if self.level() == TrustLevel::Fallback || !costs.are_usable() {
             return;
         }
         self.scores.count += 1;
-        self.scores.model_cost += model_cost;
-        self.scores.fallback_cost += fallback_cost;
-        let learning = self.level == TrustLevel::Learning;
+        let sum = &mut self.scores.costs;
+        sum.model += costs.model;
+        sum.fallback += costs.fallback;
+        sum.alike += costs.alike;
         if self.scores.count >= self.config.scored_min {
-            let scores = std::mem::take(&mut self.scores);
-            let ratio = self.compare(scores.model_cost, scores.fallback_cost);
-            self.judge(ratio, self.config.demote_ratio, learning);
+            let Costs { model, fallback, alike } = std::mem::take(&mut self.scores).costs;
+            self.judge(self.compare(model, fallback), self.compare(alike, fallback));
         }
     }
 
@@ -280,7 +298,6 @@ impl Trust {
         };
         work.moved_blocks += moved_blocks as f64;
         work.freed_segments += freed_segments as f64;
-        let collaboration = self.level == TrustLevel::Collaboration;
         let enough = self.config.freed_min as f64;
         if self.level() < TrustLevel::Collaboration {
             // Keeps the fallback's record recent while nothing is judged.
@@ -291,11 +308,8 @@ impl Trust {
             let (model, fallback) = (self.model.per_segment(), self.fallback.per_segment());
             self.model.halve();
             self.fallback.halve();
-            let ratio = self.compare(model, fallback);
-            if collaboration {
-                self.judge(ratio / self.ratio_before(), self.config.demote_ratio, true);
-            } else if ratio > self.config.demote_ratio_work {
-                self.efficiency = Some(ratio);
+            let before = if self.level == TrustLevel::Collaboration { self.ratio_before() } else { 1.0 };
+            if self.compare(model, fallback) / before > self.config.demote_ratio_work {
                 self.fall();
             }
         }
@@ -346,14 +360,18 @@ impl Trust {
         if model_cost == fallback_cost { 1.0 } else { model_cost / fallback_cost.max(f64::MIN_POSITIVE) }
     }
 
-    fn judge(&mut self, ratio: f64, demote_ratio: f64, may_rise: bool) {
+    /// `alike` is what no separation at all would cost over the fallback: where that is little, a model that knows nothing looks as good as one that
+    /// does, and there is nothing to be gained by it.
+    fn judge(&mut self, ratio: f64, alike: f64) {
         self.efficiency = Some(ratio);
+        let learning = self.level == TrustLevel::Learning;
+        let demote_ratio = if learning { self.config.demote_ratio_learning } else { self.config.demote_ratio };
         self.behind = if ratio > self.config.behind_ratio { self.behind + 1 } else { 0 };
-        if ratio > demote_ratio || self.behind >= self.config.behind_times {
+        if ratio > demote_ratio || self.behind >= self.config.behind_times && !learning {
             self.fall();
             return;
         }
-        if !may_rise {
+        if alike < self.config.telling_ratio && ratio > 1.0 / self.config.telling_ratio {
             return;
         }
         self.good = if ratio <= self.config.promote_ratio { self.good + 1 } else { self.good.saturating_sub(1) };
@@ -419,7 +437,7 @@ mod tests {
 
     fn score(trust: &mut Trust, model: f64, fallback: f64) {
         for _ in 0..TrustConfig::default().scored_min {
-            trust.scored(model, fallback);
+            trust.scored(Costs { model, fallback, alike: 2.0 * fallback });
         }
     }
 
@@ -434,7 +452,7 @@ mod tests {
     fn at_recommendation() -> Trust {
         let mut trust = ready();
         score(&mut trust, 1.0, 2.0);
-        work(&mut trust, 100, 200);
+        score(&mut trust, 1.0, 2.0);
         assert_eq!(trust.level(), TrustLevel::Recommendation);
         trust
     }
@@ -448,6 +466,8 @@ mod tests {
         score(&mut trust, 1.0, 2.0);
         assert_eq!(trust.level(), TrustLevel::Collaboration);
         work(&mut trust, 100, 200);
+        assert_eq!(trust.level(), TrustLevel::Collaboration, "work raises nobody");
+        score(&mut trust, 1.0, 2.0);
         assert_eq!((trust.level(), trust.status().promotions), (TrustLevel::Recommendation, 2));
         assert_eq!(trust.status().efficiency, Some(0.5));
     }
@@ -459,7 +479,7 @@ mod tests {
         assert_eq!(trust.level(), TrustLevel::Collaboration);
         work(&mut trust, 300, 200);
         assert_eq!(trust.level(), TrustLevel::Learning);
-        score(&mut trust, 3.0, 2.0);
+        score(&mut trust, 5.0, 2.0);
         assert_eq!(trust.level(), TrustLevel::Fallback);
     }
 
@@ -468,7 +488,7 @@ mod tests {
         let mut trust = ready();
         let mut pauses = Vec::new();
         for _ in 0..3 {
-            score(&mut trust, 3.0, 2.0);
+            score(&mut trust, 5.0, 2.0);
             pauses.push(trust.status().sit_out);
             while trust.level() == TrustLevel::Fallback {
                 trust.worked(Decider::Fallback, 10, 1);
@@ -481,31 +501,27 @@ mod tests {
     fn between_the_thresholds_nothing_changes() {
         let mut trust = at_recommendation();
         for _ in 0..20 {
-            work(&mut trust, 210, 200);
+            work(&mut trust, 250, 200);
+            score(&mut trust, 1.07, 1.0);
         }
         assert_eq!(trust.level(), TrustLevel::Recommendation);
         let mut trust = ready();
         score(&mut trust, 1.0, 2.0);
         for _ in 0..20 {
-            work(&mut trust, 210, 200);
+            work(&mut trust, 250, 200);
+            score(&mut trust, 1.07, 1.0);
         }
         assert_eq!(trust.level(), TrustLevel::Collaboration);
     }
 
-    /// A model whose true ratio is `ratio`, seen with noise, offered evidence of both kinds in turn. Answers with the share of the evidence seen at
-    /// *recommendation*.
+    /// A model whose true ratio is `ratio`, scored with noise. Answers with the share of the scores seen at *recommendation*.
     fn share_in_charge(ratio: f64, noise: f64, seed: u64) -> f64 {
         let mut rng = crate::sim::rng::Rng::new(seed);
         let mut trust = ready();
-        let (mut in_charge, rounds) = (0, 20_000);
+        let (mut in_charge, rounds) = (0, 40_000);
         for _ in 0..rounds {
-            let mut seen = || 1000.0 * (1.0 + noise * f64::from(rng.normal()));
-            // Single scores and segments are far noisier than a judgement over 64 or 16 of them.
-            let (scale_scores, scale_work) = (seen() * 1.0, seen());
-            trust.scored((ratio * scale_scores).max(0.0), seen().max(0.0));
-            let (model, fallback) = ((ratio * scale_work).max(0.0) as u64, seen().max(0.0) as u64);
-            trust.worked(Decider::Model, model, 1);
-            trust.worked(Decider::Fallback, fallback, 1);
+            let mut seen = |cost: f64| (cost * (1.0 + noise * f64::from(rng.normal()))).max(0.0);
+            trust.scored(Costs { model: seen(ratio), fallback: seen(1.0), alike: 2.0 });
             in_charge += u32::from(trust.level() == TrustLevel::Recommendation);
         }
         f64::from(in_charge) / f64::from(rounds)
@@ -513,16 +529,31 @@ mod tests {
 
     #[test]
     fn noise_keeps_no_equal_out_and_no_worse_one_in() {
-        // Ten per cent of noise on a score or segment is two per cent on a judgement.
+        // Of a single score; two per cent of a judgement.
+        let noise = 0.02 * 32f64.sqrt();
         for seed in 1..6 {
-            for ratio in [0.9, 0.98, 1.0] {
-                let share = share_in_charge(ratio, 0.1, seed);
+            for ratio in [0.9, 0.98, 1.0, 1.02] {
+                let share = share_in_charge(ratio, noise, seed);
                 assert!(share > 0.9, "a model of {ratio} is in charge for {share}");
             }
-            let share = share_in_charge(1.1, 0.1, seed);
-            assert!(share < 0.1, "a model of 1.1 is in charge for {share}");
-            assert_eq!(share_in_charge(1.3, 0.1, seed), 0.0);
+            for ratio in [1.12, 1.3] {
+                let share = share_in_charge(ratio, noise, seed);
+                assert!(share < 0.1, "a model of {ratio} is in charge for {share}");
+            }
         }
+    }
+
+    #[test]
+    fn where_nothing_makes_a_difference_nothing_is_proved() {
+        let mut trust = ready();
+        for _ in 0..1000 {
+            trust.scored(Costs { model: 1.0, fallback: 1.0, alike: 1.1 });
+        }
+        assert_eq!(trust.level(), TrustLevel::Learning);
+        for _ in 0..100 {
+            trust.scored(Costs { model: 0.8, fallback: 1.0, alike: 1.1 });
+        }
+        assert_eq!(trust.level(), TrustLevel::Collaboration);
     }
 
     #[test]
@@ -534,8 +565,10 @@ mod tests {
         }
         score(&mut trust, 1.0, 1.0);
         assert_eq!(trust.level(), TrustLevel::Collaboration);
-        work(&mut trust, 130, 100);
-        assert_eq!(trust.level(), TrustLevel::Recommendation);
+        work(&mut trust, 160, 100);
+        assert_eq!(trust.level(), TrustLevel::Collaboration);
+        work(&mut trust, 400, 100);
+        assert_eq!(trust.level(), TrustLevel::Learning);
     }
 
     #[test]
@@ -549,10 +582,10 @@ mod tests {
             trust.deadline(i % 2 == 0);
         }
         assert_eq!(trust.level(), TrustLevel::Collaboration);
-        work(&mut trust, 100, 200);
+        score(&mut trust, 1.0, 2.0);
         assert_eq!(trust.level(), TrustLevel::Collaboration, "no step up while deadlines are missed");
         (0..64).for_each(|_| trust.deadline(true));
-        work(&mut trust, 100, 200);
+        score(&mut trust, 1.0, 2.0);
         assert_eq!(trust.level(), TrustLevel::Recommendation);
     }
 
@@ -585,7 +618,7 @@ mod tests {
                                                      ..TrustConfig::default() });
             for (event, a, b) in events {
                 match event {
-                    0 => trust.scored(a, b),
+                    0 => trust.scored(Costs { model: a, fallback: b, alike: b }),
                     1 => trust.worked(Decider::Model, a.abs() as u64 % 1000, b.abs() as u64 % 3),
                     2 => trust.worked(Decider::Fallback, a.abs() as u64 % 1000, b.abs() as u64 % 3),
                     3 => trust.deadline(a > 0.0),

@@ -12,7 +12,7 @@ mod likeness;
 mod placement;
 mod victim;
 
-pub use likeness::{Likeness, LikenessMask};
+pub use likeness::{Likeness, LikenessMask, rounded};
 pub(crate) use placement::forget_table;
 pub use placement::{PLACEMENT, PlacementFeature, PlacementRow};
 pub use victim::{VICTIM, VictimContext, VictimFeature, VictimRow};
@@ -23,8 +23,9 @@ use crate::placement::relative_log2;
 
 /// Version of the schema and of the models' contract (`gleanfs.schema` in a model's metadata).
 pub const SCHEMA: u32 = 1;
-/// Least value of a relative logarithm.
-pub const LOG2_MIN: f32 = -20.0;
+/// Least value of a relative logarithm: far below the shortest class of lifetime, and within what a small volume knows, so that a model that was
+/// fitted to one meets nothing new on a large one.
+pub const LOG2_MIN: f32 = -12.0;
 /// Largest value of a relative logarithm, and that of an unknown one.
 pub const LOG2_MAX: f32 = 6.0;
 

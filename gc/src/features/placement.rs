@@ -18,7 +18,6 @@ pub enum PlacementFeature {
     SmallFileBlocks,
     Position,
     WriteBlocks,
-    FromClass,
     RegionInterval,
     RegionIdle,
     FileInterval,
@@ -69,12 +68,6 @@ pub const PLACEMENT: [Feature; COUNT] = [
         unit: Unit::Log2Blocks,
         range: [0.0, 32.0],
         meaning: "length of the user's write; 0 for moves",
-    },
-    Feature {
-        name: "from_class",
-        unit: Unit::Class,
-        range: [0.0, 1.0],
-        meaning: "class of the segment that a moved block leaves; 0 at user writes",
     },
     log2_of_live_feature(
         "region_interval",
@@ -134,7 +127,6 @@ impl History {
         row[RuleLifetime as usize] = Ewma::expects_moved(m).clamp(LOG2_MIN, LOG2_MAX);
         row[IsCleaning as usize] = 1.0;
         row[WrittenOnce as usize] = flag_of(m.interval == 0);
-        row[FromClass as usize] = f32::from(m.from_class.min(8)) / 8.0;
         if let Some(file) = self.file(m.ino) {
             place_in_file(&mut row, m.first_block, u64::from(file.file_blocks));
         }
@@ -206,7 +198,7 @@ mod tests {
     #[test]
     fn the_order_of_names_is_that_of_the_enum() {
         assert_eq!(PLACEMENT[IsCleaning as usize].name, "is_cleaning");
-        assert_eq!(PLACEMENT[FromClass as usize].name, "from_class");
+        assert_eq!(PLACEMENT[WriteBlocks as usize].name, "write_blocks");
         assert_eq!(PLACEMENT[FileAge as usize].name, "file_age");
     }
 
@@ -260,7 +252,7 @@ mod tests {
             live_blocks: LIVE,
         };
         let moved = h.cleaning_row(&m);
-        assert_eq!((moved[MeanInterval as usize], moved[Age as usize], moved[FromClass as usize]), (-2.0, 0.0, 0.5));
+        assert_eq!((moved[MeanInterval as usize], moved[Age as usize]), (-2.0, 0.0));
         assert_eq!(moved[Position as usize], 0.5);
     }
 

@@ -1,11 +1,11 @@
 //! Placement by a model's prediction of residual lifetime.
 //!
 //! The model is anything that turns a feature row into `log2(residual lifetime / live blocks)`; the simulator gives it a network, evaluated
-//! in place. State: the history of regions and files, 512 KiB.
+//! in place, and asked about rounded rows, as on a mount. State: the history of regions and files, 512 KiB.
 
 use super::{LIFETIME_CLASSES, MoveFacts, Placement, WriteFacts, lifetime_class};
-use crate::features::PlacementRow;
 use crate::features::history::History;
+use crate::features::{PlacementRow, rounded};
 
 /// A function from features to the log2 of the residual lifetime as a share of the live blocks.
 pub trait LifetimeModel: Send {
@@ -46,11 +46,11 @@ impl<M: LifetimeModel> Placement for Learned<M> {
 
     fn user_write(&mut self, w: &WriteFacts) -> u8 {
         let row = self.history.user_row(w);
-        lifetime_class(self.model.predict(&row))
+        lifetime_class(self.model.predict(&rounded(&row)))
     }
 
     fn cleaning_write(&mut self, m: &MoveFacts) -> u8 {
-        lifetime_class(self.model.predict(&self.history.cleaning_row(m)))
+        lifetime_class(self.model.predict(&rounded(&self.history.cleaning_row(m))))
     }
 }
 

@@ -10,11 +10,13 @@ mod files;
 mod formulas;
 mod record;
 mod store;
+mod tree;
 
 pub use files::Files;
 pub use formulas::{fifo_uniform, greedy_uniform};
 pub use record::{Recorder, Sample};
 pub use store::{Geometry, Simulator, Trigger};
+pub use tree::TreeAndFile;
 
 use crate::placement::Placement;
 use crate::victim::VictimPolicy;

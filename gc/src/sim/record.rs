@@ -2,7 +2,7 @@
 
 use super::rng::Rng;
 use crate::features::history::History;
-use crate::features::{LOG2_MAX, LOG2_MIN, PlacementRow, forget_table};
+use crate::features::{LOG2_MAX, LOG2_MIN, PlacementRow, forget_table, rounded};
 use crate::placement::{MoveFacts, WriteFacts, relative_log2};
 
 const NONE: u32 = u32::MAX;
@@ -100,9 +100,11 @@ impl Recorder {
     fn watch(&mut self, block: u32, row: PlacementRow, now: u64, live_blocks: u64) {
         if self.recording && self.watches.len() < self.watches_max && self.rng.chance(self.share) {
             let next = std::mem::replace(&mut self.first[block as usize], self.watches.len() as u32);
-            let row = self.perhaps_forgotten(row);
+            let row = rounded(&self.perhaps_forgotten(row));
             let known = self.mean_intervals.get(block as usize);
-            let expected = known.map(|mean| mean.log2() as f32 - EULER_LOG2 + relative_log2(1, live_blocks));
+            let expected = known.map(|mean| {
+                (mean.log2() as f32 - EULER_LOG2 + relative_log2(1, live_blocks)).clamp(LOG2_MIN, LOG2_MAX)
+            });
             self.watches.push(Watch { row, since: now, next, expected, label: None });
         }
     }

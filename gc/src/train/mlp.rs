@@ -25,6 +25,24 @@ impl Dense {
         Self { inputs, outputs, weights, bias: vec![0.0; outputs] }
     }
 
+    /// Both layers as one: each has inputs of its own unless they are shared, and outputs of its own unless these are to be averaged.
+    fn beside(&self, other: &Self, share_inputs: bool, average: bool) -> Self {
+        let inputs = if share_inputs { self.inputs } else { self.inputs + other.inputs };
+        let outputs = if average { self.outputs } else { self.outputs + other.outputs };
+        assert!(inputs <= WIDTH_MAX && outputs <= WIDTH_MAX);
+        let mut both = Self { inputs, outputs, weights: vec![0.0; inputs * outputs], bias: vec![0.0; outputs] };
+        let scale = if average { 0.5 } else { 1.0 };
+        let (row, column) = (if share_inputs { 0 } else { self.inputs }, if average { 0 } else { self.outputs });
+        for (layer, row, column) in [(self, 0, 0), (other, row, column)] {
+            for (i, weights) in layer.weights.chunks_exact(layer.outputs).enumerate() {
+                let at = (row + i) * outputs + column;
+                both.weights[at..at + layer.outputs].iter_mut().zip(weights).for_each(|(sum, w)| *sum += scale * w);
+            }
+            both.bias[column..].iter_mut().zip(&layer.bias).for_each(|(sum, b)| *sum += scale * b);
+        }
+        both
+    }
+
     /// Writes `x W + b` to the front of `y`.
     pub fn apply(&self, x: &[f32], y: &mut [f32]) {
         let y = &mut y[..self.outputs];
@@ -78,6 +96,17 @@ impl Mlp {
         }
     }
 
+    /// One network that answers with the mean of both: their layers side by side, nothing between them, the last ones halved and added up.
+    ///
+    /// # Panics
+    /// If they differ in depth or inputs, or would be too wide together.
+    pub fn mean(&self, other: &Self) -> Self {
+        assert!(self.layers.len() == other.layers.len() && self.inputs() == other.inputs());
+        let last = self.layers.len() - 1;
+        let pairs = self.layers.iter().zip(&other.layers).enumerate();
+        Self { layers: pairs.map(|(n, (a, b))| a.beside(b, n == 0, n == last)).collect() }
+    }
+
     /// Adds to the output.
     pub fn shift(&mut self, by: f32) {
         if let Some(last) = self.layers.last_mut() {
@@ -102,6 +131,16 @@ impl LifetimeModel for Mlp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mean_of_two_answers_in_between() {
+        let mut rng = Rng::new(2);
+        let (a, b) = (Mlp::random(&[3, 8, 4, 1], &mut rng), Mlp::random(&[3, 6, 5, 1], &mut rng));
+        for row in [[0.3f32, 4.0, -1.0], [-2.0, 0.0, 7.0]] {
+            let expected = (a.predict(&row) + b.predict(&row)) / 2.0;
+            assert!((a.mean(&b).predict(&row) - expected).abs() < 1e-4);
+        }
+    }
 
     #[test]
     fn normalisation_can_be_folded_in() {

@@ -1,7 +1,7 @@
 //! The simulated volumes that models are fitted to, and others that they are judged by.
 
 use crate::sim::load::{Load, Overwrites, Pattern};
-use crate::sim::{Files, Geometry};
+use crate::sim::{Files, Geometry, TreeAndFile};
 
 /// A volume, its load and its log.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Scene {
 enum Source {
     Overwrites(Pattern),
     Files,
+    /// Beside a tree of files of this share of the volume.
+    Tree(Pattern, f64),
 }
 
 /// Segments that a volume's data fill: volumes of all sizes have the same shape, so a small one stands for a large one.
@@ -40,12 +42,19 @@ impl Scene {
         match self.source {
             Source::Overwrites(pattern) => Box::new(Overwrites::new(self.blocks, pattern, seed)),
             Source::Files => Box::new(Files::new(self.blocks, seed)),
+            Source::Tree(pattern, share) => Box::new(TreeAndFile::new(self.blocks, share, pattern, seed)),
         }
     }
 }
 
-/// What models are fitted to. Of these settings only `uniform` and `files` are judged too, at other sizes and seeds.
+/// What models are fitted to: volumes of `blocks` blocks and of four times as many. Of these settings only `uniform` and `files` are judged too, at other
+/// sizes and seeds.
 pub fn training_scenes(blocks: u32) -> Vec<Scene> {
+    let (small, large) = (scenes_of(blocks), scenes_of(4 * blocks));
+    small.into_iter().zip(large).enumerate().map(|(n, (small, large))| if n % 2 == 0 { small } else { large }).collect()
+}
+
+fn scenes_of(blocks: u32) -> Vec<Scene> {
     let shift = |periods: f64| (f64::from(blocks) * periods) as u64;
     let overwrites = |name, pattern| Scene::overwrites(name, blocks, pattern);
     vec![
@@ -63,8 +72,16 @@ pub fn training_scenes(blocks: u32) -> Vec<Scene> {
         overwrites("mixed 60/15/25", Pattern::Tenants { theta: 1.2, percent: [60, 15, 25] }),
         overwrites("drifting 0.9", Pattern::Drifting { theta: 0.9, space: 0.9, period: shift(0.04) }),
         overwrites("drifting 1.1", Pattern::Drifting { theta: 1.1, space: 0.6, period: shift(0.01) }),
+        Scene::new("tree + drifting 0.85", blocks, Source::Tree(drifting(0.85, shift(0.03)), 0.4)),
+        Scene::new("tree + drifting 1.1", blocks, Source::Tree(drifting(1.1, shift(0.01)), 0.15)),
+        Scene::new("tree + zipf 0.9", blocks, Source::Tree(Pattern::Zipf(0.9), 0.3)),
+        Scene::new("tree + hot/cold 80/20", blocks, Source::Tree(Pattern::HotCold { traffic: 0.8, space: 0.2 }, 0.3)),
         Scene::new("files", blocks, Source::Files),
     ]
+}
+
+fn drifting(theta: f64, period: u64) -> Pattern {
+    Pattern::Drifting { theta, space: 1.0, period }
 }
 
 /// What models are judged by, with seeds of their own.
@@ -78,6 +95,7 @@ pub fn evaluation_scenes(blocks: u32) -> Vec<Scene> {
         overwrites("shifting 90/10", Pattern::Shifting { traffic: 0.9, space: 0.1, period: shift(1.5) }),
         overwrites("tenants", Pattern::Tenants { theta: 1.0, percent: [60, 30, 10] }),
         overwrites("drifting 0.99", Pattern::Drifting { theta: 0.99, space: 0.75, period: shift(0.015) }),
+        Scene::new("demo", blocks, Source::Tree(drifting(0.99, shift(0.015)), 0.25)),
         Scene::new("files", blocks, Source::Files),
     ]
 }

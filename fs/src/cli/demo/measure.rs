@@ -91,7 +91,8 @@ fn overwrite(side: &Side, image: &Image, large: &mut LargeFile, until: &Until, f
     let (writes, seconds) = (count(written.total()), written.elapsed.as_secs_f64());
     println!("  {writes} blocks of it overwritten at random, {seconds:.1} s");
     if side.mount_options.is_empty() {
-        println!("  trust: {}", timeline.trust_levels());
+        let ratio = status.advisor.efficiency.map_or_else(|| "not judged".into(), |ratio| format!("{ratio:.3}"));
+        println!("  trust: {}; cost of the model's choices over the rule's: {ratio}", timeline.trust_levels());
     }
     Ok(Measured {
         name: side.name,
