@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::log::Purpose;
-use crate::meta::patience::may_wait;
+use crate::meta::patience::{may_wait, may_wait_for_checkpoints, without_waiting_for_checkpoints};
 use crate::meta::volume::{Relief, Volume};
 use crate::types::BLOCK_SIZE;
 
@@ -45,16 +45,17 @@ impl Cleaner {
     }
 
     /// Takes a checkpoint; where room is short, not before so much is cleaned that it gives back what it takes, because the next one must find its
-    /// reserve again (I5). What is cleaned takes part in the checkpoint: its nodes are written elsewhere by it.
+    /// reserve again (I5). What is cleaned takes part in the checkpoint: its nodes are written elsewhere by it. Cleaning does not wait for room
+    /// here: what it would wait for is this very checkpoint.
     pub(super) fn checkpoint_that_pays(&self) -> Result<()> {
         let volume = &self.volume;
         let reserve = volume.room().reserves().checkpoint as u32;
         while volume.checkpoint_cost() + reserve > self.obtainable() && !volume.dirty_is_full() {
             // Whoever cleans already may be waiting for this checkpoint.
             let Some(idle) = self.cleaning.try_lock() else { break };
-            match self.clean_next(idle) {
+            match without_waiting_for_checkpoints(|| self.clean_next(idle)) {
                 Ok(Some(_)) => {}
-                Ok(None) | Err(Error::NoSpace) => break,
+                Ok(None) | Err(Error::NoSpace | Error::MustWait) => break,
                 Err(e) => return Err(e),
             }
         }
@@ -88,7 +89,7 @@ impl Cleaner {
             if volume.has_room(purpose) {
                 break;
             }
-            if !may_wait() {
+            if !may_wait() || (!may_wait_for_checkpoints() && volume.only_checkpoint_helps(purpose)) {
                 return Err(Error::MustWait);
             }
             // The cleaner leaves a victim that it has no room for: whatever it took, another one may free more than it takes.

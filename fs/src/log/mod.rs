@@ -173,6 +173,11 @@ impl Log {
         heads.may_open(purpose) && !heads.prepared.is_empty() && !heads.buffers.is_empty()
     }
 
+    /// Whether there is a segment for somebody with this purpose.
+    pub(crate) fn may_open(&self, purpose: Purpose) -> bool {
+        self.inner.lock().heads.may_open(purpose)
+    }
+
     /// Blocks left in the segment that checkpoints are filling, without what headers take.
     pub(crate) fn node_head_room(&self) -> u32 {
         let open = self.inner.lock().heads.heads[usize::from(NODE_HEAD)].segment;

@@ -223,6 +223,11 @@ impl Volume {
         self.dirty_share() < 1.0 && self.log.has_room(purpose)
     }
 
+    /// Whether an operation of this kind that found no room will find none before a checkpoint.
+    pub(crate) fn only_checkpoint_helps(&self, purpose: Purpose) -> bool {
+        self.dirty_share() >= 1.0 || !self.log.may_open(purpose)
+    }
+
     /// Dirty nodes, as a share of what they may be.
     pub(crate) fn dirty_share(&self) -> f64 {
         self.dirty_share_of(&self.state.read())
