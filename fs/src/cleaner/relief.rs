@@ -13,7 +13,8 @@ use super::Cleaner;
 
 /// A wait is cut into pieces so that a failure of the log is noticed.
 const WAIT_STEP: Duration = Duration::from_millis(20);
-/// Without any progress for so long there is no room to be had.
+/// Without any progress for so long there is no room to be had. A piece counts for no more than twice its length: while the machine was suspended
+/// nobody could have made room.
 const HOPELESS: Duration = Duration::from_secs(20);
 /// Victims per checkpoint when nobody cleans in the background.
 const INLINE_VICTIMS: u32 = 8;
@@ -81,6 +82,7 @@ impl Cleaner {
     fn wait_for_room(&self, volume: &Volume, purpose: Purpose) -> Result<()> {
         let since = Instant::now();
         let before = (volume.checkpoints_done(), volume.log().available_segments());
+        let mut waited = Duration::ZERO;
         loop {
             self.wish(|w| {
                 w.clean = true;
@@ -96,10 +98,12 @@ impl Cleaner {
             if purpose == Purpose::Cleaner && self.later() == 0 {
                 return Err(Error::NoSpace);
             }
+            let begun = Instant::now();
             volume.log().wait_for_change(WAIT_STEP);
+            waited += begun.elapsed().min(2 * WAIT_STEP);
             volume.log().failure()?;
             volume.log().prepare(2)?;
-            if since.elapsed() > HOPELESS {
+            if waited > HOPELESS {
                 let after = (volume.checkpoints_done(), volume.log().available_segments());
                 if before == after {
                     return Err(Error::NoSpace);
