@@ -10,6 +10,7 @@ mod mlp;
 mod onnx;
 mod protobuf;
 mod suite;
+pub mod worth;
 
 pub use control::{ShuffledRows, constant_onnx, shuffled_labels, shuffled_rows_onnx};
 pub use fit::{FitOptions, fit};
