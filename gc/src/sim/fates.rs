@@ -97,3 +97,28 @@ impl FateRecorder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::SegmentFacts;
+
+    #[test]
+    fn blocks_that_die_within_the_horizon_count_and_later_ones_do_not() {
+        let mut index = UtilizationIndex::new(1, 8);
+        index.insert(SegmentFacts { seg: 0, live: 4, capacity: 8, ..Default::default() });
+        let context = VictimContext { now: 100, live_blocks: 400, free_share: 0.0 };
+        let mut r = FateRecorder::new(0.25, 10.0, 1);
+        r.decision(&index, &context, |_| vec![1, 2, 3, 4]);
+        r.settle(199, |_, _| panic!("the horizon has not passed"));
+        // Written anew at 50, 100 and 150; the fourth was discarded.
+        let born = [0u64, 50, 100, 150];
+        r.settle(200, |block, since| block < 4 && born[block as usize] < since);
+        let mut known = FateRecorder::new(0.25, 10.0, 1).knowing(vec![100.0; 5]);
+        known.decision(&index, &context, |_| vec![1, 2, 3, 4]);
+        let (seen, known) = (r.finish(), known.finish());
+        assert_eq!((seen[0].live, seen[0].capacity, seen[0].died), (4, 8, 3.0));
+        assert!((known[0].died - 4.0 * (1.0 - (-1f32).exp())).abs() < 1e-4);
+        assert_eq!(seen[0].row, known[0].row);
+    }
+}
