@@ -1,5 +1,6 @@
 //! Trains the shipped models, of placement and of victims, and writes them and the feature schema into a directory:
-//! `cargo run --release -p gleanfs-gc --example train -- models/`. With `--judge` it prints the table of the model card too.
+//! `cargo run --release -p gleanfs-gc --example train -- models/`. With `--judge` it prints the tables of the model cards too. With `--victims`
+//! only the victim model is made, for the placement model that is in the directory.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -19,23 +20,29 @@ const JUDGES: [u64; 3] = [71_001, 71_002, 71_003];
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let Some(dir) = args.iter().find(|a| !a.starts_with("--")).map(PathBuf::from) else {
-        eprintln!("usage: train [--judge] DIR");
+        eprintln!("usage: train [--judge] [--victims] DIR");
         std::process::exit(2);
     };
     std::fs::write(dir.join("schema.json"), features::schema_json())?;
+    let (judged, victims_only) = (args.iter().any(|a| a == "--judge"), args.iter().any(|a| a == "--victims"));
     let options = TrainOptions::shipped(SEED);
-    let started = Instant::now();
-    let bytes = train_placement(&options, "first");
-    println!("trained in {:.1} s, {} bytes", started.elapsed().as_secs_f64(), bytes.len());
-    std::fs::write(dir.join("first.onnx"), &bytes)?;
+    if !victims_only {
+        let started = Instant::now();
+        let bytes = train_placement(&options, "first");
+        println!("trained in {:.1} s, {} bytes", started.elapsed().as_secs_f64(), bytes.len());
+        std::fs::write(dir.join("first.onnx"), &bytes)?;
+    }
+    let bytes = std::fs::read(dir.join("first.onnx"))?;
     let (mlp, worth_options) = (Mlp::from_onnx(&bytes)?.0, WorthOptions::shipped(SEED));
     let started = Instant::now();
     let bytes = train_victim(&worth_options, &mlp, "first-victim");
     println!("victims: trained in {:.1} s, {} bytes", started.elapsed().as_secs_f64(), bytes.len());
     std::fs::write(dir.join("first-victim.onnx"), &bytes)?;
-    if args.iter().any(|a| a == "--judge") {
+    if judged {
         judge_victims(&mlp, &WorthNet::from_onnx(&bytes)?, &worth_options);
-        judge(&mlp, &options);
+        if !victims_only {
+            judge(&mlp, &options);
+        }
     }
     Ok(())
 }
