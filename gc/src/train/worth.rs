@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn the_shipped_model_is_no_worse_than_the_fixed_rule_and_shuffled_answers_are() {
         let scenes = evaluation_scenes(BLOCKS);
-        for name in ["zipf 0.99", "hot/cold 90/10", "files"] {
+        for name in ["zipf 0.99", "files"] {
             let scene = scenes.iter().find(|s| s.name == name).expect("a known scene");
             let (greedy, rule) = (wa(scene, &mut Greedy), wa(scene, &mut CostAgeClass));
             let model = wa(scene, &mut victim::Learned::new(shipped()));
@@ -208,7 +208,8 @@ mod tests {
     #[test]
     fn a_short_training_repeats_itself_and_reads_its_columns() {
         let placement = Mlp::random(&[crate::features::PLACEMENT.len(), 4, 1], &mut Rng::new(1));
-        let options = WorthOptions { blocks: 2048, per_decision: 0.2, ..WorthOptions::shipped(3) };
+        let fit = FitOptions { epochs: 3, ..WorthOptions::shipped(3).fit };
+        let options = WorthOptions { blocks: 1024, per_decision: 0.1, fit, ..WorthOptions::shipped(3) };
         let bytes = train_victim(&options, &placement, "short");
         assert_eq!(bytes, train_victim(&options, &placement, "short"));
         let mut net = WorthNet::from_onnx(&bytes).expect("what the trainer writes can be read");
