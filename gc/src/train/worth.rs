@@ -11,7 +11,7 @@
 //!
 //! The difference itself, `-((1 + w) D + h L) / C` with `H` a quarter of the live blocks, was tried as label: it needs `w` and `h`, which differ
 //! between volumes, and gave up to 11 % more write amplification than the logarithm. So did longer horizons (a whole volume write: up to 9 %) and
-//! a shorter one (1/32: 10 % on hot/cold), and other floors: half a block 0.5 to 2 %, a sixth of the segment up to 5 %.
+//! a shorter one (0.03: 10 % on hot/cold), and other floors: half a block up to 2.5 %, a sixth of the segment up to 5 %.
 
 use super::fit::{FitOptions, fit};
 use super::mlp::Mlp;
