@@ -6,12 +6,14 @@
 pub mod load;
 pub mod rng;
 
+mod fates;
 mod files;
 mod formulas;
 mod record;
 mod store;
 mod tree;
 
+pub use fates::{Fate, FateRecorder};
 pub use files::Files;
 pub use formulas::{fifo_uniform, greedy_uniform};
 pub use record::{Recorder, Sample};

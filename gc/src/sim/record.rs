@@ -2,7 +2,7 @@
 
 use super::rng::Rng;
 use crate::features::history::History;
-use crate::features::{LOG2_MAX, LOG2_MIN, PlacementRow, forget_table, rounded};
+use crate::features::{LOG2_MAX, LOG2_MIN, PLACEMENT, PlacementRow, forget_table, rounded};
 use crate::placement::{MoveFacts, WriteFacts, relative_log2};
 
 const NONE: u32 = u32::MAX;
@@ -10,11 +10,11 @@ const FORGOTTEN: u32 = 6;
 /// The mean log2 of an exponentially distributed lifetime is by this below the log2 of its mean: Euler's constant over ln 2.
 const EULER_LOG2: f32 = 0.832_746;
 
-/// A row and the lifetime that followed.
+/// A row of `W` features and what followed, here a lifetime.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sample {
-    pub row: PlacementRow,
-    /// log2 of (residual lifetime / live blocks).
+pub struct Sample<const W: usize = { PLACEMENT.len() }> {
+    pub row: [f32; W],
+    /// What a model is to answer; of placements log2 of (residual lifetime / live blocks).
     pub label: f32,
 }
 

@@ -4,8 +4,10 @@
 //! segment is in the free list alone.
 
 use super::Outcome;
+use super::fates::FateRecorder;
 use super::load::{BlockWrite, Load, Op};
 use super::record::Recorder;
+use crate::features::VictimContext;
 use crate::index::UtilizationIndex;
 use crate::placement::{MoveFacts, Placement, WriteFacts, interval_code, merge};
 use crate::segment::SegmentFacts;
@@ -93,6 +95,9 @@ pub struct Simulator {
     owner: Vec<u32>,
     /// Live blocks of each segment.
     live: Vec<u32>,
+    /// When a block of each segment died last, or it was opened.
+    invalidated: Vec<u64>,
+    fates: Option<FateRecorder>,
     heads: Vec<Option<Open>>,
     free: Vec<u32>,
     /// Class of the write request under way.
@@ -113,6 +118,8 @@ impl Simulator {
             blocks: vec![Block::default(); blocks as usize],
             owner: vec![NONE; (segments * segment_blocks) as usize],
             live: vec![0; segments as usize],
+            invalidated: vec![0; segments as usize],
+            fates: None,
             heads: vec![None; usize::from(heads)],
             free: (0..segments).rev().collect(),
             request_class: 0,
@@ -141,6 +148,16 @@ impl Simulator {
         &self.index
     }
 
+    /// From now on records what becomes of candidates.
+    pub fn record_fates(&mut self, recorder: FateRecorder) {
+        self.fates = Some(recorder);
+    }
+
+    /// The recorder, which then records no more.
+    pub fn take_fates(&mut self) -> Option<FateRecorder> {
+        self.fates.take()
+    }
+
     /// Lets the load write `writes` blocks, and the cleaner do what that makes necessary.
     pub fn drive(
         &mut self,
@@ -160,6 +177,11 @@ impl Simulator {
                     self.kill(block);
                 }
                 Op::Write(w) => self.write(&w, placement, recorder.as_deref_mut()),
+            }
+            if let Some(fates) = &mut self.fates {
+                let (place, blocks) = (&self.place, &self.blocks);
+                let lives = |b: u32, since| place[b as usize] != NONE && blocks[b as usize].birth < since;
+                fates.settle(self.done.user, lives);
             }
             while self.must_clean() && self.clean(placement, victim, recorder.as_deref_mut()) {}
         }
@@ -210,6 +232,7 @@ impl Simulator {
         }
         let seg = place / self.geometry.segment_blocks;
         self.live[seg as usize] -= 1;
+        self.invalidated[seg as usize] = self.done.user;
         self.live_blocks -= 1;
         self.index.set_live(seg, self.live[seg as usize], self.done.user);
     }
@@ -219,6 +242,7 @@ impl Simulator {
         let head = usize::from(merge(class, classes, self.geometry.heads));
         let mut open = self.heads[head].take().unwrap_or_else(|| {
             let seg = self.free.pop().expect("the trigger keeps free segments in reserve");
+            self.invalidated[seg as usize] = self.done.user;
             Open { seg, used: 0, class, birth_sum: 0 }
         });
         let place = open.seg * self.geometry.segment_blocks + open.used;
@@ -243,7 +267,7 @@ impl Simulator {
             class: open.class,
             seal_clock: self.now(),
             write_clock: open.birth_sum / u64::from(open.used),
-            invalidate_clock: self.now(),
+            invalidate_clock: self.invalidated[open.seg as usize],
         });
     }
 
@@ -257,6 +281,20 @@ impl Simulator {
         }
     }
 
+    /// Tells the policy what a mount would, and the recorder what is to be chosen from.
+    fn before_choice(&mut self, victim: &mut dyn VictimPolicy) {
+        let free_share = self.free.len() as f32 / self.geometry.segments as f32;
+        let context = VictimContext { now: self.now(), live_blocks: self.live_blocks, free_share };
+        victim.tell(&context);
+        let Some(fates) = &mut self.fates else { return };
+        let (size, owner, place) = (self.geometry.segment_blocks, &self.owner, &self.place);
+        fates.decision(&self.index, &context, |seg| {
+            let places = seg * size..(seg + 1) * size;
+            let live = places.filter(|&p| place[owner[p as usize] as usize] == p);
+            live.map(|p| owner[p as usize]).collect()
+        });
+    }
+
     /// Cleans one victim; `false` if there is none.
     fn clean(
         &mut self,
@@ -265,6 +303,7 @@ impl Simulator {
         mut recorder: Option<&mut Recorder>,
     ) -> bool {
         let now = self.now();
+        self.before_choice(victim);
         let Some(facts) = victim.choose(&self.index, now).and_then(|s| self.index.remove(s.seg)) else { return false };
         placement.segment_cleaned(&facts, now);
         let first = facts.seg * self.geometry.segment_blocks;

@@ -8,10 +8,11 @@
 use super::fit::{FitOptions, fit};
 use super::mlp::Mlp;
 use super::onnx::{ModelInfo, RowOrder, encode};
-use crate::features::PlacementRow;
+use crate::features::{PlacementRow, VictimRow};
 use crate::placement::LifetimeModel;
 use crate::sim::Sample;
 use crate::sim::rng::Rng;
+use crate::victim::WorthModel;
 
 /// A model whose rows get each other's answers, in the reverse order of the batch. The answers are spread as the model's are; a batch of one
 /// row gets its own.
@@ -25,39 +26,51 @@ pub fn constant_onnx(mlp: &Mlp, info: &ModelInfo) -> Vec<u8> {
 }
 
 /// A network fitted to labels that were dealt to the wrong rows.
-pub fn shuffled_labels(samples: &[Sample], options: &FitOptions, seed: u64) -> Mlp {
+pub fn shuffled_labels<const W: usize>(samples: &[Sample<W>], options: &FitOptions, seed: u64) -> Mlp {
     let mut labels: Vec<f32> = samples.iter().map(|s| s.label).collect();
     Rng::new(seed).shuffle(&mut labels);
-    let dealt: Vec<Sample> = samples.iter().zip(labels).map(|(s, label)| Sample { label, ..*s }).collect();
+    let dealt: Vec<Sample<W>> = samples.iter().zip(labels).map(|(s, label)| Sample { label, ..*s }).collect();
     fit(&dealt, options, seed)
 }
 
 /// The simulator's counterpart of [`shuffled_rows_onnx`], where rows come one by one: each gets the answer of one of the 65536 before
 /// it. Fewer would not do: the blocks of a victim come in a row and are alike, so that their answers told something even when dealt anew.
 #[derive(Debug)]
-pub struct ShuffledRows {
-    mlp: Mlp,
+pub struct ShuffledRows<M = Mlp> {
+    model: M,
     rng: Rng,
     answers: Vec<f32>,
 }
 
 const ROWS: usize = 1 << 16;
 
-impl ShuffledRows {
-    pub fn new(mlp: Mlp, seed: u64) -> Self {
-        Self { mlp, rng: Rng::new(seed), answers: Vec::with_capacity(ROWS) }
+impl<M> ShuffledRows<M> {
+    pub fn new(model: M, seed: u64) -> Self {
+        Self { model, rng: Rng::new(seed), answers: Vec::with_capacity(ROWS) }
     }
-}
 
-impl LifetimeModel for ShuffledRows {
-    fn predict(&mut self, row: &PlacementRow) -> f32 {
-        let answer = self.mlp.predict(row);
+    /// Keeps an answer and gives away another; its own as long as there are too few.
+    fn deal(&mut self, answer: f32) -> f32 {
         if self.answers.len() < ROWS {
             self.answers.push(answer);
             return answer;
         }
         let other = self.rng.below(ROWS as u32) as usize;
         std::mem::replace(&mut self.answers[other], answer)
+    }
+}
+
+impl<M: LifetimeModel> LifetimeModel for ShuffledRows<M> {
+    fn predict(&mut self, row: &PlacementRow) -> f32 {
+        let answer = self.model.predict(row);
+        self.deal(answer)
+    }
+}
+
+impl<M: WorthModel> WorthModel for ShuffledRows<M> {
+    fn worth(&mut self, row: &VictimRow) -> f32 {
+        let answer = self.model.worth(row);
+        self.deal(answer)
     }
 }
 

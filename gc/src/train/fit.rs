@@ -23,12 +23,11 @@ impl Default for FitOptions {
 const HUBER: f32 = 3.0;
 
 /// A network fitted to the samples, for rows that are not normalised. Same samples, options and seed: same network.
-pub fn fit(samples: &[Sample], options: &FitOptions, seed: u64) -> Mlp {
-    let inputs = samples.first().map_or(1, |s| s.row.len());
-    let (mean, deviation) = moments(samples, inputs);
+pub fn fit<const W: usize>(samples: &[Sample<W>], options: &FitOptions, seed: u64) -> Mlp {
+    let (mean, deviation) = moments(samples);
     let centre = samples.iter().map(|s| s.label).sum::<f32>() / samples.len().max(1) as f32;
     let mut rng = Rng::new(seed);
-    let mut mlp = Mlp::random(&[inputs, options.hidden[0], options.hidden[1], 1], &mut rng);
+    let mut mlp = Mlp::random(&[W, options.hidden[0], options.hidden[1], 1], &mut rng);
     let mut adam = Adam::new(&mlp);
     let mut gradient = Gradient::new(&mlp);
     let mut order: Vec<usize> = (0..samples.len()).collect();
@@ -52,9 +51,9 @@ pub fn fit(samples: &[Sample], options: &FitOptions, seed: u64) -> Mlp {
 }
 
 /// Mean and deviation of every feature; a constant feature has deviation 1.
-fn moments(samples: &[Sample], inputs: usize) -> (Vec<f32>, Vec<f32>) {
+fn moments<const W: usize>(samples: &[Sample<W>]) -> (Vec<f32>, Vec<f32>) {
     let n = samples.len().max(1) as f64;
-    (0..inputs)
+    (0..W)
         .map(|i| {
             let mean = samples.iter().map(|s| f64::from(s.row[i])).sum::<f64>() / n;
             let variance = samples.iter().map(|s| (f64::from(s.row[i]) - mean).powi(2)).sum::<f64>() / n;

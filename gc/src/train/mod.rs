@@ -1,4 +1,4 @@
-//! Training of a first placement model: seeded and deterministic, from simulated loads, in plain Rust.
+//! Training of first models, of placement here and of victims in `worth`: seeded and deterministic, from simulated loads, in plain Rust.
 //!
 //! Runs loads through the simulator, records what a placement saw and how long the blocks then lived, fits a small network
 //! to the logarithm of the residual lifetime, and writes it as ONNX. Two rounds: the second records under the placement
@@ -10,12 +10,14 @@ mod mlp;
 mod onnx;
 mod protobuf;
 mod suite;
+mod worth;
 
 pub use control::{ShuffledRows, constant_onnx, shuffled_labels, shuffled_rows_onnx};
 pub use fit::{FitOptions, fit};
 pub use mlp::Mlp;
 pub use onnx::{ModelError, ModelInfo, ModelKind};
 pub use suite::{Scene, evaluation_scenes, training_scenes};
+pub use worth::{READS, WorthNet, WorthOptions, WorthSample, collect_worth, train_victim};
 
 use crate::features::{CONTRACT, PLACEMENT};
 use crate::placement::{Ewma, Learned, Placement};

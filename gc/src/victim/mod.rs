@@ -1,4 +1,4 @@
-//! Which segment to clean: fixed rules, each in its own file with its formula's source.
+//! Which segment to clean: fixed rules, each in its own file with its formula's source, and a model's choice (`learned`).
 //!
 //! A policy scores facts and chooses; it never moves a block. The cleaner validates whatever was chosen.
 
@@ -8,6 +8,7 @@ mod cost_benefit;
 mod f2fs;
 mod fifo;
 mod greedy;
+mod learned;
 mod windowed;
 
 pub use cost_age::CostAge;
@@ -16,15 +17,17 @@ pub use cost_benefit::CostBenefit;
 pub use f2fs::F2fs;
 pub use fifo::Fifo;
 pub use greedy::Greedy;
+pub use learned::{Learned, WorthModel, rows};
 pub use windowed::WindowedGreedy;
 
+use crate::features::VictimContext;
 use crate::index::UtilizationIndex;
 use crate::segment::SegmentFacts;
 
 /// Segments per bucket that [`VictimPolicy::choose`] looks at.
 pub const CANDIDATES_PER_BUCKET: usize = 2;
 
-/// Names that [`by_name`] knows.
+/// Names that [`by_name`] knows: the fixed rules.
 pub const NAMES: [&str; 7] =
     ["greedy", "cost-benefit", "cost-age", "cost-age-class", "f2fs", "windowed-greedy", "fifo"];
 
@@ -32,6 +35,9 @@ pub const NAMES: [&str; 7] =
 pub trait VictimPolicy: Send {
     /// The name by which users choose it.
     fn name(&self) -> &'static str;
+
+    /// What the volume is like, told before each decision by whoever asks for one. Fixed rules need not know.
+    fn tell(&mut self, _volume: &VictimContext) {}
 
     /// Called once before the scores of one decision are asked for, for policies that need to know the whole.
     fn observe(&mut self, _index: &UtilizationIndex, _now: u64) {}
