@@ -16,11 +16,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use gleanfs_gc::index::UtilizationIndex;
 use gleanfs_gc::segment::SegmentFacts;
 use gleanfs_gc::victim::{Greedy, VictimPolicy};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::Result;
+use crate::format::chunk::PAYLOAD_MAX;
 use crate::meta::volume::Volume;
 use crate::types::SegNo;
 
@@ -63,11 +65,26 @@ pub struct Counters {
     pub throttled_us: AtomicU64,
 }
 
-/// What somebody recommends, posted ahead; asked without waiting.
-pub trait Recommender: Send + Sync {
-    /// The segment to clean next, if a recommendation for it is at hand and current.
-    fn victim(&self) -> Option<SegNo>;
+/// A victim that somebody recommends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recommendation {
+    pub seg: u32,
+    /// Write clock of its seal, by which it is known to be still the same.
+    pub sealed: u64,
+    /// The most live blocks to move in one operation.
+    pub moves_max: u32,
 }
+
+/// Who recommends, ahead of need; asked without waiting.
+pub trait Recommender: Send + Sync {
+    /// The best that is at hand and current at this write clock. It is not offered again.
+    fn victim(&self, now: u64) -> Option<Recommendation>;
+}
+
+/// Recommendations that are looked at for one decision: the first may name what is being cleaned or was just now.
+const RECOMMENDATIONS_TRIED: usize = 4;
+/// Of what fits one operation, the share that calm cleaning moves at once.
+const CALM_SHARE: u32 = 4;
 
 /// The cleaner of a volume.
 pub struct Cleaner {
@@ -83,6 +100,14 @@ pub struct Cleaner {
     wishes: Mutex<Wishes>,
     wished: Condvar,
     pub counters: Counters,
+}
+
+/// What was decided.
+struct Choice {
+    decider: Decider,
+    victim: SegNo,
+    /// The most live blocks to move in one operation.
+    moves_max: u32,
 }
 
 /// What the background threads are asked for.
@@ -160,8 +185,9 @@ impl Cleaner {
     fn clean_next(&self, _one_at_a_time: MutexGuard<'_, ()>) -> Result<Option<moving::Moved>> {
         let emergency = self.pressure() == Pressure::Emergency;
         let begun = Instant::now();
-        let Some((decider, victim)) = self.choose(emergency) else { return Ok(None) };
-        let moved = moving::empty_segment(&self.volume, victim, emergency, &self.counters.lost_blocks)?;
+        let Some(Choice { decider, victim, moves_max }) = self.choose(emergency) else { return Ok(None) };
+        let how = moving::How { emergency, moves_max, lost: &self.counters.lost_blocks };
+        let moved = moving::empty_segment(&self.volume, victim, &how)?;
         self.volume.log().lock().segments.set_aside(victim);
         let work = match decider {
             Decider::Model => &self.counters.model,
@@ -185,31 +211,53 @@ impl Cleaner {
 
     /// Rule 2 of the two axes: in an emergency greedy decides, in process; otherwise a recommendation at hand, otherwise the
     /// fixed policy, in the same call.
-    fn choose(&self, emergency: bool) -> Option<(Decider, SegNo)> {
-        let recommended = if emergency { None } else { self.recommended() };
+    fn choose(&self, emergency: bool) -> Option<Choice> {
         let (now, shortage) = (self.volume.write_clock().0, self.shortage());
+        let recommended = if emergency { None } else { self.recommended(now) };
         let inner = self.volume.log().lock();
         let index = &inner.segments.index;
         let greedy = Greedy.choose(index, now)?;
         if emergency {
-            return Some((Decider::Emergency, SegNo(greedy.seg)));
+            return Some(Choice { decider: Decider::Emergency, victim: SegNo(greedy.seg), moves_max: PAYLOAD_MAX });
         }
-        let (decider, chosen) = match recommended.and_then(|seg| index.get(seg.0)) {
-            Some(chosen) => (Decider::Model, *chosen),
-            None => (Decider::Fallback, self.policy.lock().choose(index, now)?),
+        let (decider, chosen, moves_max) = match recommended.and_then(|r| Some((index.get(r.seg)?, r.moves_max))) {
+            Some((chosen, moves_max)) => (Decider::Model, *chosen, moves_max),
+            None => (Decider::Fallback, self.policy.lock().choose(index, now)?, PAYLOAD_MAX),
         };
         // The shorter room is, the less of what could be gained now may be given up for a gain to come.
         let gain_min = shortage * f64::from(greedy.capacity - greedy.live);
         let victim = if f64::from(chosen.capacity - chosen.live) < gain_min { greedy } else { chosen };
-        Some((decider, SegNo(victim.seg)))
+        Some(Choice { decider, victim: SegNo(victim.seg), moves_max })
     }
 
-    /// A recommended segment that is still sealed and not full (I4).
-    fn recommended(&self) -> Option<SegNo> {
+    /// A recommended segment that is still sealed, has not been another since, and is not full (I4).
+    fn recommended(&self, now: u64) -> Option<Recommendation> {
         let recommender = self.recommender.lock().clone()?;
-        let seg = recommender.victim()?;
+        let is_current = |r: &Recommendation| {
+            let inner = self.volume.log().lock();
+            inner.segments.index.get(r.seg).is_some_and(|s| s.seal_clock == r.sealed && !s.is_full())
+        };
+        (0..RECOMMENDATIONS_TRIED).map_while(|_| recommender.victim(now)).find(is_current)
+    }
+
+    /// The most live blocks that a recommendation has moved in one operation: few while there is room, so that users' writes come between.
+    pub fn moves_max(&self) -> u32 {
+        let calm = PAYLOAD_MAX / CALM_SHARE;
+        calm + (f64::from(PAYLOAD_MAX - calm) * self.shortage()) as u32
+    }
+
+    /// Shows `see` the index, the write clock, and what the fixed policy would choose, under the log's lock.
+    pub fn survey<T>(&self, see: impl FnOnce(&UtilizationIndex, u64, Option<SegmentFacts>) -> T) -> T {
+        let now = self.volume.write_clock().0;
         let inner = self.volume.log().lock();
-        inner.segments.index.get(seg.0).filter(|s| !s.is_full()).map(|_| seg)
+        let rule = self.policy.lock().choose(&inner.segments.index, now);
+        see(&inner.segments.index, now, rule)
+    }
+
+    /// Blocks moved since the mount, whoever chose the victims.
+    pub fn moved_blocks(&self) -> u64 {
+        let Counters { model, fallback, emergency, .. } = &self.counters;
+        [model, fallback, emergency].iter().map(|work| work.moved_blocks.load(Ordering::Relaxed)).sum()
     }
 
     fn tell_placement(&self, victim: SegNo) {

@@ -50,21 +50,31 @@ struct Contents {
     pages: Vec<(PageId, BlockAddr)>,
 }
 
+/// How a segment is emptied.
+pub struct How<'a> {
+    pub emergency: bool,
+    /// The most live blocks to move in one operation; more only where a single run has more.
+    pub moves_max: u32,
+    /// Counts blocks that cannot be read.
+    pub lost: &'a AtomicU64,
+}
+
 /// Moves everything live out of `seg`.
-pub fn empty_segment(volume: &Volume, seg: SegNo, emergency: bool, lost: &AtomicU64) -> Result<Moved> {
+pub fn empty_segment(volume: &Volume, seg: SegNo, how: &How<'_>) -> Result<Moved> {
+    let moves_max = how.moves_max.min(PAYLOAD_MAX);
     let contents = read_contents(volume, seg)?;
     let mut moved = Moved::default();
     let mut batches: BTreeMap<HeadId, Batch> = BTreeMap::new();
     let runs = live_runs(volume, &contents)?;
     let mut window = Window::over(volume, seg, &runs);
     for run in runs {
-        let head = head_for(volume, &run, emergency);
+        let head = head_for(volume, &run, how.emergency);
         let batch = batches.entry(head).or_insert_with(Batch::new);
-        if batch.blocks + run.extent.blocks > PAYLOAD_MAX {
+        if batch.blocks + run.extent.blocks > moves_max {
             moved.blocks += batch.commit(volume, head)?;
         }
         if !batch.take(volume, &mut window, &run)? {
-            take_readable(volume, batch, &mut window, &run, lost)?;
+            take_readable(volume, batch, &mut window, &run, how.lost)?;
         }
     }
     for (head, mut batch) in batches {

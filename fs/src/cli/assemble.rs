@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use gleanfs_gc::advisor::{self, TrustLevel, check_file};
+use gleanfs_gc::advisor::{self, ModelKind, TrustLevel};
 use gleanfs_gc::runtime;
 
 use super::daemon::Ready;
 use super::failure::{About, Failure, Result};
 use super::mkfs::{MkfsOptions, ZonedOptions};
 use super::mount::MountRequest;
-use super::options::{Atime, GcMode, MountOptions, TrustMax};
+use super::options::{Advise, Atime, GcMode, MountOptions, TrustMax};
 use super::size::Size;
 use crate::cleaner::Cleaner;
 use crate::daemon::{self, Cleaning, DaemonOptions};
@@ -242,6 +242,11 @@ fn advice_options(options: &MountOptions) -> AdviceOptions {
             TrustMax::Recommendation => Authority::Earned(TrustLevel::Recommendation),
             TrustMax::Forced => Authority::Forced,
         },
+        advise: match options.advise {
+            Advise::Both => service::Advise::Both,
+            Advise::Placement => service::Advise::Only(ModelKind::Placement),
+            Advise::Victims => service::Advise::Only(ModelKind::Victim),
+        },
         deadline_us: u64::from(options.deadline_us),
     }
 }
@@ -269,13 +274,13 @@ pub fn fetch_library(progress: &mut dyn FnMut(&str, u64, u64)) -> Result<PathBuf
 pub fn check_model(path: &Path, deadline_us: u32, explicit: Option<PathBuf>) -> Result<String> {
     let shown = path.display();
     let model = service::read_model(path).about(&shown)?;
-    let card = check_file(&model.bytes, &service::rules()).about(&shown)?;
+    let card = service::check(&model).about(&shown)?;
     let library = library(explicit).map_err(|why| {
         Failure::new(format_args!(
             "{shown}: the file is well-formed, but it cannot be tried: {why}; gleanfs model fetch gets it"
         ))
     })?;
-    let host = service::host(library, u64::from(deadline_us));
+    let host = service::host(library, u64::from(deadline_us), card.kind);
     let (_, probe) = advisor::check_model(&host, &model.name, &model.bytes).about(&shown)?;
     Ok(format!(
         "{shown}: a {} model of {} bytes, {} features, sha256 {:.12}\n{} rows take {} us (p50), {} us (p99); the deadline is {} us",

@@ -89,7 +89,7 @@ fn ask(mount_point: &Path, request: &Request) -> Result<()> {
                     ModelRole::Shadow => "shadow",
                     ModelRole::Previous => "previous",
                 };
-                println!("{role:<9} {:.12} {}", model.sha256, model.name);
+                println!("{:<9} {role:<9} {:.12} {}", model.kind, model.sha256, model.name);
             }
         }
         other => return Err(unexpected(&other)),

@@ -23,11 +23,12 @@ Options for -o, separated by commas:
   ro, rw                 read-only (replays the log in memory, writes nothing) or read-write
   cache=SIZE             memory for data and metadata [256M]
   policy=NAME            cleaning policy when no model decides
-  model=FILE             ONNX model for the cleaner [the shipped one]
+  model=FILE             ONNX model for the cleaner, of either kind [the shipped ones]
   watch=FILE             use this model whenever the file is replaced
   library=FILE           ONNX Runtime library [the cached one]
   trust=LEVEL            most that a model may do: fallback, learning, collaboration, recommendation;
                          or forced: it decides from its first answer on, whatever that costs
+  advise=WHAT            what models are asked about: placement, victims or both [both]
   deadline=US            age past which a recommendation is not used [20000]
   gc=on|off|sync         clean in the background, only when space is short, or only in the writer
   checkpoint=SECS        longest time between checkpoints [30]

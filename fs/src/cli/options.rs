@@ -30,6 +30,14 @@ pub enum TrustMax {
     Forced,
 }
 
+/// What models are asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advise {
+    Both,
+    Placement,
+    Victims,
+}
+
 /// How access times are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Atime {
@@ -79,6 +87,8 @@ pub struct MountOptions {
     /// Log heads for data; `None`: as many as the policy wants.
     pub heads: Option<u8>,
     pub trust_max: TrustMax,
+    /// What models are asked about.
+    pub advise: Advise,
     /// A model file whose replacement is a request to use it.
     pub watch: Option<PathBuf>,
     /// ONNX Runtime library; `None`: the cached one.
@@ -120,6 +130,7 @@ impl Default for MountOptions {
             threads: None,
             heads: None,
             trust_max: TrustMax::Recommendation,
+            advise: Advise::Both,
             watch: None,
             library: None,
             kernel: KernelFlags::default(),
@@ -176,6 +187,10 @@ impl MountOptions {
             "writeback" => self.writeback = choice(name, value, &[("on", true), ("off", false)])?,
             "threads" => self.threads = Some(number(name, value, 1, 256)? as u16),
             "heads" => self.heads = Some(number(name, value, 1, 15)? as u8),
+            "advise" => {
+                let choices = [("both", Advise::Both), ("placement", Advise::Placement), ("victims", Advise::Victims)];
+                self.advise = choice(name, value, &choices)?;
+            }
             "trust" => {
                 self.trust_max = choice(
                     name,
@@ -357,7 +372,8 @@ mod tests {
         assert_eq!(options.trust_max, TrustMax::Learning);
         assert_eq!((options.watch, options.library), (Some("/w".into()), Some("/l.so".into())));
         assert!(options.read_only);
-        assert_eq!(parse("trust=forced").trust_max, TrustMax::Forced);
+        let options = parse("trust=forced,advise=victims");
+        assert_eq!((options.trust_max, options.advise), (TrustMax::Forced, Advise::Victims));
     }
 
     #[test]

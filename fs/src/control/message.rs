@@ -25,11 +25,11 @@ pub enum Request {
     Policy {
         name: String,
     },
-    /// Validate the model in this file (an absolute path, opened by the daemon) and switch to it.
+    /// Validate the model in this file (an absolute path, opened by the daemon) and switch to it, in place of the one of its kind.
     ModelUse {
         path: String,
     },
-    /// Return to the model before.
+    /// Undo the last such switch: return to the model before.
     ModelRollback,
     ModelList,
     /// Answered once the mount has ended and its state is durable, or with the error that prevented it.
@@ -59,6 +59,8 @@ pub enum Response {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Model {
     pub name: String,
+    /// `placement` or `victim`.
+    pub kind: String,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
     pub role: ModelRole,

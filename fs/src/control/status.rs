@@ -23,7 +23,11 @@ pub struct Status {
     pub space: Space,
     pub segments: Segments,
     pub cleaner: Cleaner,
+    /// Of the model that chooses log heads.
     pub advisor: Advisor,
+    /// Of the model that chooses victims; its `placements` are empty.
+    #[serde(default)]
+    pub victim_advisor: Advisor,
     /// The longest stalls of requests, longest first.
     pub stalls: Vec<Stall>,
     pub memory: Memory,
@@ -108,7 +112,7 @@ pub struct Advisor {
     pub worker: String,
     pub worker_pid: Option<u32>,
     pub worker_restarts: u64,
-    /// Predictions taken into memory, from which placement is looked up.
+    /// Predictions taken into memory, from which placement is looked up; victims posted.
     pub recommendations: u64,
     /// Batches of questions answered.
     pub batches: u64,

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use gleanfs_gc::advisor::ROWS_MAX;
+use gleanfs_gc::features::VictimContext;
 use gleanfs_gc::{placement, victim};
 
 use crate::cleaner::{Background, Cleaner, Pressure};
@@ -24,8 +26,8 @@ use crate::meta::image::open_image;
 use crate::meta::volume::{Volume, VolumeOptions};
 use crate::namespace::Filesystem;
 use crate::namespace::api::Namespace;
-use crate::proxy::Surroundings;
 use crate::proxy::service::{Advice, AdviceOptions, Prepared};
+use crate::proxy::{Candidates, Surroundings, VictimSurroundings};
 use control::Controls;
 use stalls::Watched;
 
@@ -124,6 +126,29 @@ fn surroundings(cleaner: &Arc<Cleaner>) -> Surroundings {
     Surroundings { emergency: Box::new(move || cleaner.pressure() == Pressure::Emergency), segment_blocks }
 }
 
+/// What the proxy of victims knows of the mount.
+fn surroundings_of_victims(cleaner: &Arc<Cleaner>, volume: &Arc<Volume>) -> VictimSurroundings {
+    let (pressed, cleaner, volume) = (Arc::clone(cleaner), Arc::clone(cleaner), Arc::clone(volume));
+    let look = move |candidates: &mut Candidates, facts: bool| {
+        let free_share = volume.log().available_segments() as f32 / volume.identity().segments.max(1) as f32;
+        let live_blocks = volume.live_data_blocks();
+        cleaner.survey(|index, now, rule| {
+            candidates.context = VictimContext { now, live_blocks, free_share };
+            candidates.rule = rule;
+            candidates.facts.clear();
+            candidates.values.clear();
+            let context = candidates.context;
+            for (segment, row) in victim::rows(index, &context).take(if facts { ROWS_MAX } else { 0 }) {
+                candidates.facts.push(segment);
+                candidates.values.extend_from_slice(&row);
+            }
+        });
+        candidates.moved_blocks = cleaner.moved_blocks();
+        candidates.moves_max = cleaner.moves_max();
+    };
+    VictimSurroundings { emergency: Box::new(move || pressed.pressure() == Pressure::Emergency), look: Box::new(look) }
+}
+
 /// What serves a mount, below its front.
 pub(crate) struct Core {
     pub volume: Arc<Volume>,
@@ -214,8 +239,11 @@ impl Core {
             },
         )?);
         let cleaner = Cleaner::new(Arc::clone(&volume), policy()?.victim, inline);
-        let advice =
-            advised.start(policy()?.placement_or_default()?, surroundings(&cleaner)).map_err(anyhow::Error::msg)?;
+        let around_victims = surroundings_of_victims(&cleaner, &volume);
+        let advice = advised
+            .start(policy()?.placement_or_default()?, surroundings(&cleaner), around_victims)
+            .map_err(anyhow::Error::msg)?;
+        cleaner.set_recommender(advice.recommender());
         if let Some(placement) = advice.placement(volume.heads()) {
             volume.set_placement(placement);
         }

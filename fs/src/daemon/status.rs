@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::cleaner::Work;
+use gleanfs_gc::advisor::ModelKind;
+
+use crate::cleaner::{Pressure, Work};
 use crate::control::Status;
 use crate::control::status::{Advisor, Cleaner, DeciderWork, Memory, Placements, Protection, Segments, Space, Traffic};
 use crate::meta::volume::PlacedBlocks;
@@ -29,6 +31,7 @@ pub(super) fn take(core: &Core) -> Status {
         segments: segments(core),
         cleaner: cleaner(core),
         advisor: advisor(core),
+        victim_advisor: Advisor { pressure: pressure(core), ..core.advice.status(ModelKind::Victim) },
         stalls: core.namespace.longest(),
         memory: memory(core),
         protection: Protection {
@@ -42,13 +45,12 @@ pub(super) fn take(core: &Core) -> Status {
 fn traffic(core: &Core) -> Traffic {
     let device = core.volume.device().traffic();
     let user_bytes = core.volume.user_bytes_since_mount();
-    let moved: u64 = works(core).iter().map(|(_, work)| work.moved_blocks.load(Relaxed)).sum();
     let amplification = |user: u64, device: u64| (user > 0).then(|| device as f64 / user as f64);
     let minute = core.namespace.minute_ago();
     Traffic {
         user_bytes,
         device_bytes: device.written_bytes,
-        device_data_bytes: user_bytes + moved * BLOCK_SIZE as u64,
+        device_data_bytes: user_bytes + core.cleaner.moved_blocks() * BLOCK_SIZE as u64,
         device_read_bytes: device.read_bytes,
         device_flushes: device.flushes,
         write_amplification: amplification(user_bytes, device.written_bytes),
@@ -110,11 +112,14 @@ fn cleaner(core: &Core) -> Cleaner {
 }
 
 fn advisor(core: &Core) -> Advisor {
-    let pressure = match core.cleaner.pressure() {
-        crate::cleaner::Pressure::Normal => "normal",
-        crate::cleaner::Pressure::Emergency => "emergency",
-    };
-    Advisor { pressure: pressure.into(), placements: placements(core), ..core.advice.status() }
+    Advisor { pressure: pressure(core), placements: placements(core), ..core.advice.status(ModelKind::Placement) }
+}
+
+fn pressure(core: &Core) -> String {
+    match core.cleaner.pressure() {
+        Pressure::Normal => "normal".into(),
+        Pressure::Emergency => "emergency".into(),
+    }
 }
 
 fn placements(core: &Core) -> Vec<Placements> {

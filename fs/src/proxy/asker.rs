@@ -10,9 +10,9 @@ use gleanfs_gc::advisor::{Answer, Costs, Decider, ROWS_MAX, TrustLevel};
 use gleanfs_gc::features::PLACEMENT;
 use gleanfs_gc::placement::lifetime_class;
 
-use super::oracle::Oracle;
+use super::oracle::{Deadlines, Oracle};
 use super::questions::{Question, Questions};
-use super::shared::{Authority, Blocks, Evidence, Shared};
+use super::shared::{Blocks, Evidence, Shared, level_of};
 
 /// How often it looks at the worker and at the evidence.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -40,7 +40,7 @@ pub(super) struct Asker {
     values: Vec<f32>,
     answer: Answer,
     looked: Option<Instant>,
-    deadlines: (u64, u64),
+    deadlines: Deadlines,
     /// Write clock and live blocks when there was evidence last.
     clock: (u64, u64),
     /// Work does not count before this write clock.
@@ -60,7 +60,7 @@ impl Asker {
             values: Vec::with_capacity(ROWS_MAX * PLACEMENT.len()),
             answer: Answer::with_capacity(),
             looked: None,
-            deadlines: (0, 0),
+            deadlines: Deadlines::default(),
             clock: (0, 0),
             settled: 0,
             model: Blocks::default(),
@@ -122,7 +122,6 @@ impl Asker {
         if evidence.now > 0 {
             self.clock = (evidence.now, evidence.live_blocks);
         }
-        let (posted, missed) = self.oracle.deadlines();
         let shared = Arc::clone(&self.shared);
         let mut trust = shared.trust.lock();
         if let Some(service) = service.filter(|s| s.ready && s.serial != shared.serial()) {
@@ -130,17 +129,9 @@ impl Asker {
             shared.set_model(service.serial, service.reads);
         }
         trust.worker(ready);
-        let new = |now: u64, before: u64| now.saturating_sub(before).min(SCORED_MAX * 4);
-        let (missed_now, posted_now) = (new(missed, self.deadlines.1), new(posted, self.deadlines.0));
-        self.deadlines = (posted, missed);
-        (0..missed_now).for_each(|_| trust.deadline(false));
-        (missed_now..posted_now).for_each(|_| trust.deadline(true));
+        self.deadlines.tell(&*self.oracle, &mut trust);
         self.count(&mut trust, &evidence);
-        let level = match shared.authority {
-            Authority::Earned(most) => trust.level().min(most),
-            Authority::Forced if ready => TrustLevel::Recommendation,
-            Authority::Forced => TrustLevel::Fallback,
-        };
+        let level = level_of(shared.authority, &trust, ready);
         drop(trust);
         if level != shared.level() {
             shared.set_level(level);

@@ -1,7 +1,7 @@
 //! The model proxy: the daemon's side of the advisor (design, section 5).
 //!
-//! Beside the cleaner, above `gleanfs_gc`; knows no volume. The model predicts how long a block will live; the write path and the cleaner look
-//! predictions up in memory and go on. They are computed ahead by *likeness*: what was said of one row holds for all rows that differ by less than
+//! Beside the cleaner, above `gleanfs_gc`; knows no volume. Two models in two workers, either of which may be missing: one predicts how long a block will live, one
+//! says which segments are worth cleaning. The write path and the cleaner look up what they said in memory and go on. Lifetimes are computed ahead by *likeness*: what was said of one row holds for all rows that differ by less than
 //! matters for the choice of a class, so a few thousand answers serve a filesystem of any size, also for blocks that were never seen before.
 //!
 //! | file | duty |
@@ -12,14 +12,16 @@
 //! | `scores` | evidence while it only watches |
 //! | `shared` | all of these together, and the level of trust in force |
 //! | `asker`, `oracle` | the thread that asks and keeps the books of trust; whom it asks |
-//! | `service` | the advisor of a mount: library, first model, swaps |
+//! | `victims`, `phases` | victims posted ahead, and the thread that asks for them; evidence of what they cost |
+//! | `service` | the advisors of a mount: library, first models, swaps |
 //!
-//! No thread on the path of a write waits for another process or for the proxy's thread (I8). In an emergency nobody is asked; answers that are
+//! No thread on the path of a write waits for another process or for the proxy's threads (I8). In an emergency nobody is asked; answers that are
 //! in memory stay in use.
 
 mod asker;
 mod memo;
 mod oracle;
+mod phases;
 mod placement;
 mod questions;
 mod scores;
@@ -27,6 +29,7 @@ pub mod service;
 mod shared;
 #[cfg(test)]
 mod simulated;
+mod victims;
 
 use std::io;
 use std::sync::Arc;
@@ -34,21 +37,35 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gleanfs_gc::advisor::{TrustConfig, TrustLevel, TrustStatus};
+use gleanfs_gc::advisor::{TrustConfig, TrustLevel};
 use gleanfs_gc::placement::Placement;
 use parking_lot::Mutex;
 
 pub use asker::Surroundings;
-pub use oracle::{Oracle, Service};
+pub use oracle::{Asked, Oracle, Service};
 pub use placement::{Fallback, LearnedPlacement};
 pub use shared::Authority;
+pub use victims::{Candidates, VictimProxy, VictimSurroundings, victim_trust_config};
 
 /// Thresholds of trust for a mount: small enough that a load of a minute gets through all levels, if the model is worth it.
 pub fn trust_config() -> TrustConfig {
     TrustConfig { scored_min: 1024, freed_min: 16, deadlines_window: 32, ..TrustConfig::default() }
 }
 
-/// The running proxy. Stopping it leaves the fallback in charge.
+/// How a model stands with the mount.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Standing {
+    /// The level in force.
+    pub level: TrustLevel,
+    /// What the mount's options let a model decide.
+    pub authority: Authority,
+    /// The last judged ratio of the cost of the model's choices over the fallback's.
+    pub efficiency: Option<f64>,
+    /// Predictions taken into memory, or victims posted.
+    pub recommendations: u64,
+}
+
+/// The running proxy of placement. Stopping it leaves the fallback in charge.
 pub struct Proxy {
     shared: Arc<shared::Shared>,
     fallback: Fallback,
@@ -83,28 +100,14 @@ impl Proxy {
         drop(old);
     }
 
-    /// The level in force.
-    pub fn level(&self) -> TrustLevel {
-        self.shared.level()
-    }
-
-    /// What the mount's options let a model decide.
-    pub fn authority(&self) -> Authority {
-        self.shared.authority
-    }
-
-    pub fn trust(&self) -> TrustStatus {
-        self.shared.trust.lock().status()
-    }
-
-    /// Predictions taken into memory.
-    pub fn recommendations(&self) -> u64 {
-        self.shared.recommendations.load(Ordering::Relaxed)
-    }
-
-    /// Questions that found no place.
-    pub fn dropped(&self) -> u64 {
-        self.shared.questions.dropped.load(Ordering::Relaxed)
+    /// What it has come to.
+    pub fn standing(&self) -> Standing {
+        Standing {
+            level: self.shared.level(),
+            authority: self.shared.authority,
+            efficiency: self.shared.trust.lock().status().efficiency,
+            recommendations: self.shared.recommendations.load(Ordering::Relaxed),
+        }
     }
 
     /// Ends the thread; it may be waiting for an answer, at most for the deadline.

@@ -1,8 +1,9 @@
 //! Who is asked: the advisor, or something that stands in for it in a test.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use gleanfs_gc::advisor::{Advisor, AdvisorState, Answer, Batch, ModelKind, ModelRole};
+use gleanfs_gc::advisor::{Advisor, AdvisorState, Answer, Batch, ModelKind, ModelRole, Trust};
 use gleanfs_gc::features::LikenessMask;
 
 /// Who answers at the moment.
@@ -11,11 +12,11 @@ pub struct Service {
     pub ready: bool,
     /// The current model; grows with every swap.
     pub serial: u64,
-    /// What it reads.
+    /// What it reads, of the features of placement.
     pub reads: LikenessMask,
 }
 
-/// Answers questions about rows of placement features. Called by the proxy's thread alone, which may wait.
+/// Answers questions about rows of one kind's features. Called by one of the proxy's threads alone, which may wait.
 pub trait Oracle: Send + Sync {
     /// Who answers; `None` if there is no model.
     fn service(&self) -> Option<Service>;
@@ -30,23 +31,48 @@ pub trait Oracle: Send + Sync {
     fn deadlines(&self) -> (u64, u64);
 }
 
-impl Oracle for Advisor {
+/// Batches that one look tells trust about at most.
+const TOLD_MAX: u64 = 1024;
+
+/// What trust was told of an oracle's punctuality.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    posted: u64,
+    missed: u64,
+}
+
+impl Deadlines {
+    /// Tells trust what is new.
+    pub fn tell(&mut self, oracle: &dyn Oracle, trust: &mut Trust) {
+        let (posted, missed) = oracle.deadlines();
+        let new = |now: u64, before: u64| now.saturating_sub(before).min(TOLD_MAX);
+        let (missed_now, posted_now) = (new(missed, self.missed), new(posted, self.posted));
+        (self.posted, self.missed) = (posted, missed);
+        (0..missed_now).for_each(|_| trust.deadline(false));
+        (missed_now..posted_now).for_each(|_| trust.deadline(true));
+    }
+}
+
+/// An advisor that serves models of this kind.
+pub struct Asked(pub Arc<Advisor>, pub ModelKind);
+
+impl Oracle for Asked {
     fn service(&self) -> Option<Service> {
-        let status = self.status();
+        let status = self.0.status();
         let current = status.models.iter().find(|m| m.role == ModelRole::Current)?;
         let reads = LikenessMask::reading(current.features.iter().map(String::as_str));
         Some(Service { ready: status.state == AdvisorState::Ready, serial: current.serial, reads })
     }
 
     fn post(&self, generation: u64, rows: usize, values: &[f32]) -> bool {
-        Advisor::post(self, &Batch { generation, kind: ModelKind::Placement, rows, values })
+        self.0.post(&Batch { generation, kind: self.1, rows, values })
     }
 
     fn answer(&self, generation: u64, patience: Duration, answer: &mut Answer) -> bool {
-        self.poll_until(generation, patience, answer)
+        self.0.poll_until(generation, patience, answer)
     }
 
     fn deadlines(&self) -> (u64, u64) {
-        Advisor::deadlines(self)
+        self.0.deadlines()
     }
 }

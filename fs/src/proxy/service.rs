@@ -1,4 +1,4 @@
-//! The advisor of a mount: finds its library and its first model, starts it, answers for it to the control socket.
+//! The advisors of a mount, one per kind of model: finds their library and first models, starts them, answers for them to the control socket.
 //!
 //! Nothing here is on the path of a write. A mount without a library, or with a worker that does not come up, goes on with its fallback
 //! policy and says so.
@@ -10,49 +10,76 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gleanfs_gc::advisor::{
-    Advisor, AdvisorConfig, AdvisorState, AdvisorStatus, Host, MODEL_BYTES_MAX, ModelInfo, ModelKind, ModelRole,
-    NamedModel, Rules, TrustLevel, check_file,
+    Advisor, AdvisorConfig, AdvisorState, AdvisorStatus, Host, MODEL_BYTES_MAX, ModelCard, ModelInfo, ModelKind,
+    ModelRole, NamedModel, Rules, TrustLevel, check_file, declared_kind,
 };
-use gleanfs_gc::features::{PLACEMENT, SCHEMA};
+use gleanfs_gc::features::{PLACEMENT, SCHEMA, VICTIM};
 use gleanfs_gc::placement::Placement;
+use parking_lot::Mutex;
 
+use crate::cleaner::Recommender;
 use crate::control::message::{self, Model};
 use crate::control::status;
 
-use super::{Authority, Proxy, Surroundings, trust_config};
+use super::{Asked, Authority, Proxy, Standing, Surroundings, VictimProxy, VictimSurroundings};
+use super::{trust_config, victim_trust_config};
 
-/// The model that comes with the program.
+/// The model of placement that comes with the program.
 pub const SHIPPED: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/first.onnx"));
 /// What it is called.
 pub const SHIPPED_NAME: &str = "first (shipped)";
+/// The model of victims that comes with the program.
+pub const SHIPPED_VICTIM: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/first-victim.onnx"));
+/// What it is called.
+pub const SHIPPED_VICTIM_NAME: &str = "first-victim (shipped)";
 /// This program, even after its file was replaced.
 const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// What models are asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advise {
+    Both,
+    Only(ModelKind),
+}
+
+impl Advise {
+    fn includes(self, kind: ModelKind) -> bool {
+        self == Self::Both || self == Self::Only(kind)
+    }
+}
 
 /// What a mount was asked for.
 #[derive(Clone, Debug)]
 pub struct AdviceOptions {
-    /// The first model; `None`: the shipped one.
+    /// The first model of its kind; `None`: the shipped ones.
     pub model: Option<PathBuf>,
-    /// A file that becomes the model whenever it is replaced.
+    /// A file that becomes the model of its kind whenever it is replaced. What it is not yet there to say, is placement.
     pub watch: Option<PathBuf>,
     /// The ONNX Runtime library, or why there is none.
     pub library: Result<PathBuf, String>,
     pub authority: Authority,
+    pub advise: Advise,
     pub deadline_us: u64,
 }
 
 /// What is needed to start, read and checked before anything of the mount is touched; or why there will be no advice.
-pub struct Prepared(Result<AdvisorConfig, String>, Authority);
+pub struct Prepared {
+    placement: Result<AdvisorConfig, String>,
+    victim: Result<AdvisorConfig, String>,
+    authority: Authority,
+}
 
 impl Prepared {
     /// None, for this reason.
     pub fn absent(why: impl Into<String>) -> Self {
-        Self(Err(why.into()), Authority::Earned(TrustLevel::Fallback))
+        let why = why.into();
+        let authority = Authority::Earned(TrustLevel::Fallback);
+        Self { placement: Err(why.clone()), victim: Err(why), authority }
     }
 
     /// A model that cannot be the first one is an error of one line; that there is no library is none.
     pub fn new(options: &AdviceOptions) -> Result<Self, String> {
-        let model = first_model(options.model.as_deref())?;
+        let given = options.model.as_deref().map(first_model).transpose()?;
         if options.authority == Authority::Earned(TrustLevel::Fallback) {
             return Ok(Self::absent("trust=fallback"));
         }
@@ -60,56 +87,108 @@ impl Prepared {
             Ok(library) => library.clone(),
             Err(why) => return Ok(Self::absent(why)),
         };
-        let host = host(library, options.deadline_us);
-        let config = AdvisorConfig { model: Some(model), watch: options.watch.clone(), ..AdvisorConfig::new(host) };
-        Ok(Self(Ok(config), options.authority))
+        let watched = options.watch.as_ref().map(|path| {
+            let there = read_model(path).ok().and_then(|model| declared_kind(&model.bytes));
+            (there.unwrap_or(ModelKind::Placement), path.clone())
+        });
+        let of_kind = |kind: ModelKind, shipped: (&str, &[u8])| {
+            if !options.advise.includes(kind) {
+                return Err("the mount's option advise= leaves it out".into());
+            }
+            let host = host(library.clone(), options.deadline_us, kind);
+            let given = given.as_ref().filter(|(given, _)| *given == kind).map(|(_, model)| model.clone());
+            let model = given.unwrap_or_else(|| NamedModel { name: shipped.0.into(), bytes: shipped.1.to_vec() });
+            let watch = watched.as_ref().filter(|(watched, _)| *watched == kind).map(|(_, path)| path.clone());
+            Ok(AdvisorConfig { model: Some(model), watch, ..AdvisorConfig::new(host) })
+        };
+        Ok(Self {
+            placement: of_kind(ModelKind::Placement, (SHIPPED_NAME, SHIPPED)),
+            victim: of_kind(ModelKind::Victim, (SHIPPED_VICTIM_NAME, SHIPPED_VICTIM)),
+            authority: options.authority,
+        })
     }
 
-    /// Starts it. Returns at once: the worker comes up beside the mount.
-    pub fn start(self, fallback: Box<dyn Placement>, around: Surroundings) -> Result<Advice, String> {
-        let config = match self.0 {
-            Ok(config) => config,
-            Err(why) => return Ok(Advice { running: Err(why) }),
-        };
-        let deadline = Duration::from_micros(config.host.deadline_us);
-        let advisor = Arc::new(Advisor::start(config)?);
-        let proxy = Proxy::start(advisor.clone(), self.1, trust_config(), deadline, fallback, around)
-            .map_err(|e| format!("starting the model proxy's thread: {e}"))?;
-        Ok(Advice { running: Ok(Running { advisor, proxy }) })
+    /// Starts it. Returns at once: the workers come up beside the mount.
+    pub fn start(
+        self,
+        fallback: Box<dyn Placement>,
+        around: Surroundings,
+        around_victims: VictimSurroundings,
+    ) -> Result<Advice, String> {
+        let authority = self.authority;
+        let failed = |e: std::io::Error| format!("starting the model proxy's thread: {e}");
+        let placement = serve(self.placement, |asked, deadline| {
+            Proxy::start(asked, authority, trust_config(), deadline, fallback, around).map_err(failed)
+        })?;
+        let victim = serve(self.victim, |asked, deadline| {
+            VictimProxy::start(asked, authority, victim_trust_config(), deadline, around_victims).map_err(failed)
+        })?;
+        Ok(Advice { placement, victim, used_last: Mutex::new(ModelKind::Placement) })
     }
 }
 
-fn first_model(path: Option<&Path>) -> Result<NamedModel, String> {
-    let Some(path) = path else {
-        return Ok(NamedModel { name: SHIPPED_NAME.into(), bytes: SHIPPED.to_vec() });
+/// Starts an advisor and the proxy that asks it.
+fn serve<P>(
+    config: Result<AdvisorConfig, String>,
+    start: impl FnOnce(Arc<Asked>, Duration) -> Result<P, String>,
+) -> Result<Result<Served<P>, String>, String> {
+    let config = match config {
+        Ok(config) => config,
+        Err(why) => return Ok(Err(why)),
     };
+    let deadline = Duration::from_micros(config.host.deadline_us);
+    let kind = config.host.rules.kind.unwrap_or(ModelKind::Placement);
+    let advisor = Arc::new(Advisor::start(config)?);
+    let proxy = start(Arc::new(Asked(Arc::clone(&advisor), kind)), deadline)?;
+    Ok(Ok(Served { advisor, proxy }))
+}
+
+/// What a file that is to be a model says it is; what says nothing is checked, and refused, as a model of placement.
+fn kind_of(model: &NamedModel) -> ModelKind {
+    declared_kind(&model.bytes).unwrap_or(ModelKind::Placement)
+}
+
+fn first_model(path: &Path) -> Result<(ModelKind, NamedModel), String> {
     let named = |why| format!("{}: {why}", path.display());
     let model = read_model(path).map_err(named)?;
-    check_file(&model.bytes, &rules()).map_err(named)?;
-    Ok(model)
+    check(&model).map_err(named)?;
+    Ok((kind_of(&model), model))
 }
 
-/// A mount's advice, or why it has none.
+/// Checks everything that can be checked without running the model, by the rules of its kind.
+pub fn check(model: &NamedModel) -> Result<ModelCard, String> {
+    check_file(&model.bytes, &rules(kind_of(model)))
+}
+
+/// A mount's advice, of either kind, or why it has none.
 pub struct Advice {
-    running: Result<Running, String>,
+    placement: Result<Served<Proxy>, String>,
+    victim: Result<Served<VictimProxy>, String>,
+    /// The kind of the model that was used last, which is what a rollback undoes.
+    used_last: Mutex<ModelKind>,
 }
 
-struct Running {
+struct Served<P> {
     advisor: Arc<Advisor>,
-    proxy: Proxy,
+    proxy: P,
 }
 
 impl Advice {
     /// The placement that asks the model, if there is one to ask.
     pub fn placement(&self, heads: u8) -> Option<Box<dyn Placement>> {
-        Some(self.running.as_ref().ok()?.proxy.placement(heads))
+        Some(self.placement.as_ref().ok()?.proxy.placement(heads))
+    }
+
+    /// Who recommends victims, if anybody does.
+    pub fn recommender(&self) -> Option<Arc<dyn Recommender>> {
+        Some(self.victim.as_ref().ok()?.proxy.recommender())
     }
 
     /// Replaces the fallback placement; gives it back if there is no advice, for whoever then has to see to it.
     pub fn set_fallback(&self, fallback: Box<dyn Placement>) -> Option<Box<dyn Placement>> {
-        match &self.running {
-            Ok(running) => {
-                running.proxy.set_fallback(fallback);
+        match &self.placement {
+            Ok(served) => {
+                served.proxy.set_fallback(fallback);
                 None
             }
             Err(_) => Some(fallback),
@@ -118,49 +197,69 @@ impl Advice {
 
     /// Validates the model in this file, tries it in shadow, switches to it. Waits for all of that. Answers with a line about it.
     pub fn use_model(&self, path: &Path) -> Result<String, String> {
-        let advisor = self.advisor()?;
-        let model = read_model(path).map_err(|why| format!("{}: {why}", path.display()))?;
-        advisor.use_model(&model.name, &model.bytes).map_err(|why| format!("{}: {why}", path.display()))?;
-        Ok(format!("the model is {}", current_name(advisor)))
+        let named = |why| format!("{}: {why}", path.display());
+        // Without any advice there is no reason to look at the file.
+        self.advisor(ModelKind::Placement).or_else(|_| self.advisor(ModelKind::Victim))?;
+        let model = read_model(path).map_err(named)?;
+        let kind = kind_of(&model);
+        let advisor = self.advisor(kind)?;
+        advisor.use_model(&model.name, &model.bytes).map_err(named)?;
+        *self.used_last.lock() = kind;
+        Ok(format!("the {} model is {}", kind.name(), current_name(advisor)))
     }
 
     pub fn rollback(&self) -> Result<String, String> {
-        let advisor = self.advisor()?;
+        let kind = *self.used_last.lock();
+        let advisor = self.advisor(kind)?;
         advisor.rollback()?;
-        Ok(format!("the model is {} again", current_name(advisor)))
+        Ok(format!("the {} model is {} again", kind.name(), current_name(advisor)))
     }
 
     pub fn models(&self) -> Result<Vec<Model>, String> {
-        Ok(self.advisor()?.models().iter().map(model_of).collect())
+        let known: Vec<Model> = [ModelKind::Placement, ModelKind::Victim]
+            .into_iter()
+            .filter_map(|kind| self.advisor(kind).ok())
+            .flat_map(|advisor| advisor.models().iter().map(model_of).collect::<Vec<_>>())
+            .collect();
+        if known.is_empty() {
+            self.advisor(ModelKind::Placement)?;
+        }
+        Ok(known)
     }
 
-    fn advisor(&self) -> Result<&Advisor, String> {
-        match &self.running {
-            Ok(running) => Ok(&running.advisor),
-            Err(why) => Err(format!("this mount has no advisor: {why}")),
+    fn advisor(&self, kind: ModelKind) -> Result<&Advisor, String> {
+        self.served(kind).map(|(advisor, _)| advisor).map_err(|why| {
+            let kind = kind.name();
+            format!("this mount has no advisor for {kind}: {why}")
+        })
+    }
+
+    fn served(&self, kind: ModelKind) -> Result<(&Advisor, Standing), &String> {
+        match kind {
+            ModelKind::Placement => self.placement.as_ref().map(|served| (&*served.advisor, served.proxy.standing())),
+            ModelKind::Victim => self.victim.as_ref().map(|served| (&*served.advisor, served.proxy.standing())),
         }
     }
 
-    /// The advisor's part of a status; what the volume and the cleaner know of it is left as it is by default.
-    pub fn status(&self) -> status::Advisor {
-        let running = match &self.running {
-            Ok(running) => running,
+    /// An advisor's part of a status; what the volume and the cleaner know of it is left as it is by default.
+    pub fn status(&self, kind: ModelKind) -> status::Advisor {
+        let (advisor, standing) = match self.served(kind) {
+            Ok((advisor, standing)) => (advisor.status(), standing),
             Err(why) => {
                 let worker = format!("absent: {why}");
                 return status::Advisor { trust: "fallback".into(), worker, ..status::Advisor::default() };
             }
         };
-        let (advisor, proxy) = (running.advisor.status(), &running.proxy);
         let current = advisor.models.iter().find(|m| m.role == ModelRole::Current);
         status::Advisor {
-            trust: trust_name(proxy).into(),
-            efficiency: proxy.trust().efficiency,
+            trust: trust_name(&standing).into(),
+            efficiency: standing.efficiency,
             model: current.map(|m| m.name.clone()),
             model_sha256: current.map(|m| m.sha256.clone()),
             worker: worker_line(&advisor),
             worker_pid: advisor.pid.and_then(|pid| pid.try_into().ok()),
             worker_restarts: advisor.restarts,
-            recommendations: proxy.recommendations(),
+            recommendations: standing.recommendations,
             batches: advisor.answers,
             deadlines_missed: advisor.deadlines_missed,
             latency_p50_us: advisor.latency_p50_us,
@@ -174,22 +273,29 @@ impl Advice {
 
     /// Ends worker and threads; whoever waits for a swap is told. The placement that was given out stays, and leaves everything to the fallback.
     pub fn stop(&self) {
-        if let Ok(running) = &self.running {
-            running.advisor.stop();
-            running.proxy.stop();
+        if let Ok(served) = &self.placement {
+            served.advisor.stop();
+            served.proxy.stop();
+        }
+        if let Ok(served) = &self.victim {
+            served.advisor.stop();
+            served.proxy.stop();
         }
     }
 }
 
 /// What a mount demands of a model.
-pub fn rules() -> Rules {
-    let names: Vec<&str> = PLACEMENT.iter().map(|f| f.name).collect();
-    Rules::new(&names, &SCHEMA.to_string(), Some(ModelKind::Placement))
+pub fn rules(kind: ModelKind) -> Rules {
+    let names: Vec<&str> = match kind {
+        ModelKind::Placement => PLACEMENT.iter().map(|f| f.name).collect(),
+        ModelKind::Victim => VICTIM.iter().map(|f| f.name).collect(),
+    };
+    Rules::new(&names, &SCHEMA.to_string(), Some(kind))
 }
 
 /// How workers are started: this program again, under its hidden subcommand.
-pub fn host(library: PathBuf, deadline_us: u64) -> Host {
-    Host { deadline_us, ..Host::new(THIS_PROGRAM.into(), library, rules()) }
+pub fn host(library: PathBuf, deadline_us: u64, kind: ModelKind) -> Host {
+    Host { deadline_us, ..Host::new(THIS_PROGRAM.into(), library, rules(kind)) }
 }
 
 /// Reads a model file, at most one byte more than a model may have, so that the check refuses it. What is no regular file is not waited for.
@@ -216,11 +322,11 @@ fn model_of(info: &ModelInfo) -> Model {
         ModelRole::Shadow => message::ModelRole::Shadow,
         ModelRole::Previous => message::ModelRole::Previous,
     };
-    Model { name: info.name.clone(), sha256: info.sha256.clone(), role }
+    Model { name: info.name.clone(), kind: info.kind.name().into(), sha256: info.sha256.clone(), role }
 }
 
-fn trust_name(proxy: &Proxy) -> &'static str {
-    match (proxy.authority(), proxy.level()) {
+fn trust_name(standing: &Standing) -> &'static str {
+    match (standing.authority, standing.level) {
         (Authority::Forced, TrustLevel::Recommendation) => "forced",
         (_, level) => level_name(level),
     }
@@ -254,9 +360,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shipped_model_is_one_that_a_mount_takes() {
-        let card = gleanfs_gc::advisor::check_file(SHIPPED, &rules()).unwrap();
-        assert_eq!(card.kind, ModelKind::Placement);
+    fn the_shipped_models_are_such_that_a_mount_takes() {
+        for (bytes, kind) in [(SHIPPED, ModelKind::Placement), (SHIPPED_VICTIM, ModelKind::Victim)] {
+            let card = check(&NamedModel { name: "shipped".into(), bytes: bytes.to_vec() }).unwrap();
+            assert_eq!(card.kind, kind);
+        }
     }
 
     #[test]

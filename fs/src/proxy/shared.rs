@@ -22,6 +22,15 @@ pub enum Authority {
     Forced,
 }
 
+/// The level that follows from what was earned and from what the mount's options say.
+pub fn level_of(authority: Authority, trust: &Trust, ready: bool) -> TrustLevel {
+    match authority {
+        Authority::Earned(most) => trust.level().min(most),
+        Authority::Forced if ready => TrustLevel::Recommendation,
+        Authority::Forced => TrustLevel::Fallback,
+    }
+}
+
 /// Blocks written and moved, by whose data it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Blocks {
@@ -99,9 +108,7 @@ impl Shared {
 
     /// The level in force.
     pub fn level(&self) -> TrustLevel {
-        const LEVELS: [TrustLevel; 4] =
-            [TrustLevel::Fallback, TrustLevel::Learning, TrustLevel::Collaboration, TrustLevel::Recommendation];
-        LEVELS[usize::from(self.level.load(Ordering::Relaxed)) % LEVELS.len()]
+        TrustLevel::from_code(self.level.load(Ordering::Relaxed))
     }
 
     /// Who decides what has this hash at the level in force.

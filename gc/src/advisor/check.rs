@@ -107,6 +107,12 @@ pub struct ModelCard {
     pub sha256: String,
 }
 
+/// The kind that an ONNX file says it is, if it says so; nothing else of it is checked.
+pub fn declared_kind(bytes: &[u8]) -> Option<ModelKind> {
+    let bytes = bytes.get(..bytes.len().min(MODEL_BYTES_MAX))?;
+    ModelKind::from_name(Outline::read(bytes).ok()?.metadata("gleanfs.kind")?)
+}
+
 /// Checks everything that can be checked without running the model.
 pub fn check_file(bytes: &[u8], rules: &Rules) -> Result<ModelCard, String> {
     if rules.known.len() > FEATURES_MAX {

@@ -39,7 +39,7 @@ mod trust;
 mod watch;
 mod worker;
 
-pub use check::{MODEL_BYTES_MAX, ModelCard, Rules, check_file};
+pub use check::{MODEL_BYTES_MAX, ModelCard, Rules, check_file, declared_kind};
 pub(crate) use host::Model;
 pub use host::{AdvisorConfig, Host, NamedModel};
 pub use probe::{ProbeReport, check_model};

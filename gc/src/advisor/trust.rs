@@ -31,6 +31,13 @@ pub enum TrustLevel {
 }
 
 impl TrustLevel {
+    /// The level that `code as u8` came from.
+    pub fn from_code(code: u8) -> TrustLevel {
+        const LEVELS: [TrustLevel; 4] =
+            [TrustLevel::Fallback, TrustLevel::Learning, TrustLevel::Collaboration, TrustLevel::Recommendation];
+        LEVELS[usize::from(code) % LEVELS.len()]
+    }
+
     /// Who decides the operation with this hash (of an inode or a stretch of one). The same hash has the
     /// same decider for as long as the level lasts.
     pub fn assign(self, hash: u64) -> Decider {

@@ -100,6 +100,7 @@ fn unusable() -> Vec<(&'static str, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use gleanfs::proxy::service::rules;
+    use gleanfs_gc::advisor::ModelKind;
     use gleanfs_gc::advisor::check_file;
 
     use super::*;
@@ -109,7 +110,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let files = Files::make(directory.path()).unwrap();
         for path in &files.good {
-            check_file(&std::fs::read(path).unwrap(), &rules()).unwrap();
+            check_file(&std::fs::read(path).unwrap(), &rules(ModelKind::Placement)).unwrap();
         }
         assert_ne!(std::fs::read(&files.good[0]).unwrap(), std::fs::read(&files.good[1]).unwrap());
     }
@@ -118,7 +119,7 @@ mod tests {
     fn what_only_a_run_can_find_passes_the_look_at_the_file() {
         let found: Vec<&str> = unusable()
             .into_iter()
-            .filter(|(_, bytes)| check_file(bytes, &rules()).is_ok())
+            .filter(|(_, bytes)| check_file(bytes, &rules(ModelKind::Placement)).is_ok())
             .map(|(name, _)| name)
             .collect();
         assert!(found.contains(&"not a number") && found.contains(&"too slow"), "{found:?}");

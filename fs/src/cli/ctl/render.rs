@@ -12,7 +12,8 @@ pub fn text(status: &Status) -> String {
     traffic(&mut out, &status.traffic);
     segments(&mut out, &status.segments);
     cleaner(&mut out, &status.cleaner);
-    advisor(&mut out, &status.advisor);
+    advisor(&mut out, "placement", &status.advisor);
+    advisor(&mut out, "victims", &status.victim_advisor);
     stalls(&mut out, &status.stalls);
     protection(&mut out, status);
     out
@@ -97,21 +98,21 @@ fn cleaner(out: &mut String, cleaner: &Cleaner) {
     }
 }
 
-fn advisor(out: &mut String, advisor: &Advisor) {
-    line(out, "trust, pressure", format_args!("{}, {}", advisor.trust, advisor.pressure));
+fn advisor(out: &mut String, of: &str, advisor: &Advisor) {
+    line(out, of, format_args!("trust {}, pressure {}", advisor.trust, advisor.pressure));
     let sha = advisor.model_sha256.as_deref().and_then(|sha| sha.get(..12)).unwrap_or("-");
-    line(out, "model", format_args!("{} ({sha})", advisor.model.as_deref().unwrap_or("none")));
+    line(out, "  model", format_args!("{} ({sha})", advisor.model.as_deref().unwrap_or("none")));
     let pid = advisor.worker_pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
-    line(out, "worker", format_args!("{}{pid}, {} restarts", advisor.worker, advisor.worker_restarts));
+    line(out, "  worker", format_args!("{}{pid}, {} restarts", advisor.worker, advisor.worker_restarts));
     let (p50, p99) = (micros(advisor.latency_p50_us), micros(advisor.latency_p99_us));
     let (made, missed) = (advisor.recommendations, advisor.deadlines_missed);
     let batches = advisor.batches;
     line(
         out,
-        "recommendations",
+        "  recommendations",
         format_args!("{made} in {batches} batches, {missed} deadlines missed, p50 {p50}, p99 {p99}"),
     );
-    line(out, "model over fallback", format_args!("{} (moved per written block)", ratio(advisor.efficiency)));
+    line(out, "  model over fallback", format_args!("{} (cost of its choices)", ratio(advisor.efficiency)));
     for placed in &advisor.placements {
         let (user, moved) = (placed.user_blocks, placed.moved_blocks);
         let name = format!("  placed by {}", placed.decider);

@@ -58,7 +58,7 @@ impl Side {
         Self::new("rule", "trust=fallback".into(), place)
     }
 
-    /// The model in charge from its first answer on, with the victims of the fixed rule.
+    /// The models in charge from their first answer on, of heads and of victims.
     pub fn model(place: &Place) -> Self {
         Self { swaps: Some(place.model_file()), ..Self::new("model", "trust=forced".into(), place) }
     }
@@ -68,20 +68,21 @@ impl Side {
         Self::new("gleanfs", String::new(), place)
     }
 
-    /// A model that knows nothing, in charge in the model's stead.
+    /// A model that knows nothing, in charge in the model's stead. Here and below, victims are the fixed rule's.
     pub fn shuffled(place: &Place) -> Self {
-        Self::new("shuffled", format!("trust=forced,model={}", place.model_file().display()), place)
+        Self::new("shuffled", format!("trust=forced,advise=placement,model={}", place.model_file().display()), place)
     }
 
     /// The same with greedy victims, so that nothing differs from the yardstick but the heads.
     pub fn shuffled_greedy(place: &Place) -> Self {
-        let options = format!("policy=greedy/ewma,trust=forced,model={}", place.model_file().display());
+        let options =
+            format!("policy=greedy/ewma,trust=forced,advise=placement,model={}", place.model_file().display());
         Self::new("shuffled-greedy", options, place)
     }
 
     /// The model with greedy victims, for comparison with that.
     pub fn model_greedy(place: &Place) -> Self {
-        Self::new("model-greedy", "policy=greedy/ewma,trust=forced".into(), place)
+        Self::new("model-greedy", "policy=greedy/ewma,trust=forced,advise=placement".into(), place)
     }
 }
 
