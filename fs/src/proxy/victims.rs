@@ -50,12 +50,14 @@ pub struct Candidates {
     pub moves_max: u32,
 }
 
+/// Fills in what there is, `facts` and `values` only if it is told so.
+type Look = dyn Fn(&mut Candidates, bool) + Send;
+
 /// What the thread needs to know of the filesystem.
 pub struct VictimSurroundings {
     /// Whether cleaning is so pressing that nobody is asked.
     pub emergency: Box<dyn Fn() -> bool + Send>,
-    /// Fills in what there is, `facts` and `values` only if it is told so.
-    pub look: Box<dyn Fn(&mut Candidates, bool) + Send>,
+    pub look: Box<Look>,
 }
 
 /// What the cleaner and the thread share.

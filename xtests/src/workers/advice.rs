@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use gleanfs::cli::bench::process::{check_interrupt, run};
 use gleanfs::control::message::{Model, ModelRole};
+use gleanfs::control::status::Advisor;
 use gleanfs::control::{Client, Request, Response, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -79,10 +80,17 @@ impl Advice {
         check()
     }
 
+    /// The one that is asked about placement.
     pub(super) fn worker(&self) -> Result<Worker> {
-        let status = self.status()?;
-        let pid =
-            status.advisor.worker_pid.with_context(|| format!("there is no worker: {}", status.advisor.worker))?;
+        Self::worker_of(&self.status()?.advisor)
+    }
+
+    pub(super) fn worker_for_victims(&self) -> Result<Worker> {
+        Self::worker_of(&self.status()?.victim_advisor)
+    }
+
+    fn worker_of(advisor: &Advisor) -> Result<Worker> {
+        let pid = advisor.worker_pid.with_context(|| format!("there is no worker: {}", advisor.worker))?;
         let known = Pid::from_raw(pid as i32).context("the worker has no process id")?;
         Ok(Worker { pid, process: pidfd_open(known, PidfdFlags::empty())? })
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use gleanfs::control::Status;
 use gleanfs::control::message::ModelRole;
 use rustix::process::Signal;
 
@@ -41,20 +42,25 @@ pub(super) fn inflict(failure: Failure, scene: &Scene<'_>) -> Result<String> {
     }
 }
 
-/// SIGKILL each time it comes back.
+/// SIGKILL each time it comes back, and with it the worker that is asked about victims.
 fn kill(scene: &Scene<'_>) -> Result<String> {
     let advice = &scene.advice;
-    let before = advice.status()?.advisor;
+    let Status { advisor: before, victim_advisor: victims_before, .. } = advice.status()?;
     let (mut last, mut away) = (0, Duration::ZERO);
     for round in 0..scene.options.rounds {
         let worker = advice.worker()?;
         ensure!(worker.pid != last, "worker {last} was killed and is there again");
         last = worker.pid;
         worker.signal(Signal::KILL)?;
+        advice.worker_for_victims()?.signal(Signal::KILL)?;
         let begun = Instant::now();
-        let wanted = before.worker_restarts + u64::from(round) + 1;
+        let wanted = u64::from(round) + 1;
         advice.await_status(scene.recovery(), "restarted and ready", |status| {
-            status.advisor.worker_restarts >= wanted && is_ready(status)
+            let (now, victims) = (&status.advisor, &status.victim_advisor);
+            now.worker_restarts >= before.worker_restarts + wanted
+                && victims.worker_restarts >= victims_before.worker_restarts + wanted
+                && is_ready(status)
+                && victims.worker == "ready"
         })?;
         away = away.max(begun.elapsed());
     }
@@ -63,7 +69,7 @@ fn kill(scene: &Scene<'_>) -> Result<String> {
     let said = after.last_error.unwrap_or_default();
     ensure!(said.contains("signal"), "nothing is said of the kills: '{said}'");
     Ok(format!(
-        "{} kills, each noticed and repaired; longest without a worker {} ms",
+        "{} kills of both workers, each noticed and repaired; longest without a worker {} ms",
         scene.options.rounds,
         away.as_millis()
     ))

@@ -68,7 +68,12 @@ impl Side {
         Self::new("gleanfs", String::new(), place)
     }
 
-    /// A model that knows nothing, in charge in the model's stead. Here and below, victims are the fixed rule's.
+    /// The model of heads alone in charge; here and below, victims are the fixed rule's.
+    pub fn placement(place: &Place) -> Self {
+        Self::new("placement", "trust=forced,advise=placement".into(), place)
+    }
+
+    /// A model that knows nothing in its stead.
     pub fn shuffled(place: &Place) -> Self {
         Self::new("shuffled", format!("trust=forced,advise=placement,model={}", place.model_file().display()), place)
     }

@@ -113,7 +113,8 @@ fn sides(place: &Place, with_model: bool, controls: bool) -> Result<Vec<Side>> {
     }
     if controls {
         swap::write_control(&place.model_file())?;
-        sides.extend([Side::shuffled(place), Side::model_greedy(place), Side::shuffled_greedy(place)]);
+        sides.extend([Side::placement(place), Side::shuffled(place)]);
+        sides.extend([Side::model_greedy(place), Side::shuffled_greedy(place)]);
     } else {
         sides.push(Side::earned(place));
     }

@@ -33,7 +33,7 @@ pub fn compare(sides: &[Measured]) -> String {
         row("log heads chosen by model", |m| chosen_by(m, "model"), sides),
         row("  by fixed rule", |m| chosen_by(m, "fallback"), sides),
         row("  in emergency", |m| chosen_by(m, "emergency"), sides),
-        row("segments cleaned", |m| count(m.work.iter().map(|work| work.segments).sum()), sides),
+        row("segments cleaned", |m| count(victims(m)), sides),
         row("  chosen by model", |m| cleaned_by(m, "model"), sides),
         row("  by fixed rule", |m| cleaned_by(m, "fallback"), sides),
         row("  in emergency", |m| cleaned_by(m, "emergency"), sides),
@@ -78,8 +78,7 @@ fn moved(measured: &Measured) -> u64 {
 }
 
 fn cleaned_by(measured: &Measured, decider: &str) -> String {
-    let segments = |name: &str| measured.work.iter().filter(|w| w.decider == name).map(|w| w.segments).sum::<u64>();
-    match segments(decider) {
+    match victims_by(measured, decider) {
         0 => "-".into(),
         segments => count(segments),
     }
@@ -91,6 +90,14 @@ fn chosen_by(measured: &Measured, decider: &str) -> String {
         0 => "-".into(),
         percent => format!("{percent} %"),
     }
+}
+
+fn victims(measured: &Measured) -> u64 {
+    measured.work.iter().map(|work| work.segments).sum()
+}
+
+fn victims_by(measured: &Measured, decider: &str) -> u64 {
+    measured.work.iter().filter(|work| work.decider == decider).map(|work| work.segments).sum()
 }
 
 fn percent_by(measured: &Measured, decider: &str) -> u64 {
@@ -134,16 +141,18 @@ pub fn verdict(sides: &[Measured], took: Duration) -> String {
     let mut claim = |ours: &str, who: &str, other: &str, whom: &str| {
         if let (Some(ours), Some(other)) = (find(sides, ours), find(sides, other)) {
             let (change, placed) = (change(steady(ours), steady(other)), percent_by(ours, "model"));
+            let (victims, all) = (count(victims_by(ours, "model")), count(victims(ours)));
             let _ = write!(
                 text,
-                "\n{who} (the model chose the heads of {placed} % of all blocks): {change} written than {whom}."
+                "\n{who} (heads of {placed} % of all blocks, {victims} of {all} victims): {change} written than {whom}."
             );
         }
     };
     let rule = find(sides, "rule").map_or("the fixed rule", |rule| rule.policy.as_str());
     let rule = format!("under {rule} alone");
-    claim("model", "Model in charge", "greedy", "under greedy");
-    claim("model", "Model in charge", "rule", &rule);
+    claim("model", "Models in charge", "greedy", "under greedy");
+    claim("model", "Models in charge", "rule", &rule);
+    claim("placement", "Placement's model in charge", "rule", &rule);
     claim("gleanfs", "gleanfs as mounted by default", "greedy", "under greedy");
     claim("gleanfs", "gleanfs as mounted by default", "rule", &rule);
     claim("shuffled", "Row-shuffled copy in charge", "greedy", "under greedy");
@@ -161,7 +170,7 @@ pub fn verdict(sides: &[Measured], took: Duration) -> String {
 
 /// A copy, the model that it is compared with, and the victims of both.
 const CONTROLS: [(&str, &str, &str); 2] =
-    [("shuffled", "model", "the rule's"), ("shuffled-greedy", "model-greedy", "greedy")];
+    [("shuffled", "placement", "the rule's"), ("shuffled-greedy", "model-greedy", "greedy")];
 
 /// Fails if the model does not win over greedy, or a copy of it that knows nothing keeps the gain.
 pub fn judge_controls(sides: &[Measured]) -> Result<()> {
@@ -254,7 +263,10 @@ mod tests {
     fn the_verdict_says_who_decided_and_what_it_gained() {
         let sides = [measured("greedy", 300, 0), measured("rule", 140, 0), measured("model", 150, 12)];
         let text = verdict(&sides, Duration::from_secs(90));
-        assert!(text.contains("heads of 75 % of all blocks): 50.0 % less written than under greedy"), "{text}");
+        assert!(
+            text.contains("heads of 75 % of all blocks, 12 of 16 victims): 50.0 % less written than under greedy"),
+            "{text}"
+        );
         assert!(text.contains("7.1 % more written than under cost-age/sepbit alone"), "{text}");
         assert!(text.contains("1,234 blocks after 100 overwrites; fsck clean. 90 s"), "{text}");
     }
@@ -262,10 +274,10 @@ mod tests {
     #[test]
     fn a_copy_that_keeps_the_gain_is_a_failure() {
         let sides =
-            |shuffled| [measured("greedy", 300, 0), measured("model", 150, 9), measured("shuffled", shuffled, 9)];
+            |shuffled| [measured("greedy", 300, 0), measured("placement", 150, 9), measured("shuffled", shuffled, 9)];
         assert!(judge_controls(&sides(290)).is_ok());
         assert!(judge_controls(&sides(200)).unwrap_err().message.contains("keeps 67 % of the gain"));
-        let loses = [measured("greedy", 300, 0), measured("model", 310, 9)];
+        let loses = [measured("greedy", 300, 0), measured("placement", 310, 9)];
         assert!(judge_controls(&loses).unwrap_err().message.contains("does not win"));
     }
 
