@@ -13,6 +13,8 @@ use super::Cleaner;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Longest time for which accepted operations stay in memory alone: sync(2) does not reach a FUSE daemon.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
+/// How often a checkpoint is taken because the cleaner cannot go on.
+const STUCK_EVERY: Duration = Duration::from_millis(100);
 /// Log after which a checkpoint is due, in blocks: 256 MiB, which bounds the time of a mount after a crash.
 const LOG_BLOCKS_MAX: u64 = 64 << 10;
 
@@ -74,10 +76,14 @@ impl Cleaner {
         };
         while due(self) && !self.wishes.lock().stop {
             self.volume.log().failure()?;
-            if self.clean_one()?.is_none() {
-                // Nothing to gain: what is left is live, or prefree and waits for a checkpoint.
-                self.wish(|w| w.checkpoint = true);
-                return Ok(());
+            match self.clean_one() {
+                Ok(Some(_)) => {}
+                // Nothing to gain, or no room to move it to: what is left is live, or comes free with a checkpoint.
+                Ok(None) | Err(Error::NoSpace) => {
+                    self.wish(|w| (w.checkpoint, w.is_stuck) = (true, true));
+                    return Ok(());
+                }
+                Err(e) => return Err(e),
             }
             if self.checkpoint_frees() {
                 self.wish(|w| w.checkpoint = true);
@@ -99,12 +105,16 @@ impl Cleaner {
         let mut synced = Instant::now();
         while self.wait_for(|w| &mut w.checkpoint) {
             let overdue = last.elapsed() >= every;
+            // Not even the cleaner can go on. Then the dead blocks that a checkpoint leaves behind are all that may help, and nobody else asks for one.
+            let is_stuck = last.elapsed() >= STUCK_EVERY
+                && std::mem::take(&mut self.wishes.lock().is_stuck)
+                && self.volume.log().available_segments() <= self.marks().low;
             if synced.elapsed() >= SYNC_EVERY {
                 // A failure latches the log, which everybody will see.
                 let _ = self.volume.sync();
                 synced = Instant::now();
             }
-            if !(overdue || self.checkpoint_frees() || self.checkpoint_due()) {
+            if !(overdue || is_stuck || self.checkpoint_frees() || self.checkpoint_due()) {
                 continue;
             }
             if self.volume.changed_since_checkpoint() {

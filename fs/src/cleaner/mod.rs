@@ -115,6 +115,8 @@ struct Choice {
 struct Wishes {
     clean: bool,
     checkpoint: bool,
+    /// The cleaner found nothing that it could clean.
+    is_stuck: bool,
     stop: bool,
 }
 

@@ -95,7 +95,7 @@ impl Cleaner {
                 return Err(Error::MustWait);
             }
             // The cleaner leaves a victim that it has no room for: whatever it took, another one may free more than it takes.
-            if purpose == Purpose::Cleaner && self.later() == 0 {
+            if purpose == Purpose::Cleaner && self.later() == 0 && !volume.lend_to_cleaner() {
                 return Err(Error::NoSpace);
             }
             let begun = Instant::now();

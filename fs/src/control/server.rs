@@ -57,10 +57,23 @@ impl Shared {
     }
 }
 
+/// A daemon that was killed may still be ending, and hold the name of its mount's device, whose number is free already.
+fn bind_patiently(device: DeviceNumber) -> io::Result<UnixListener> {
+    let since = std::time::Instant::now();
+    loop {
+        match UnixListener::bind_addr(&address(device)?) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && since.elapsed() < CLIENT_PATIENCE => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            bound => return bound,
+        }
+    }
+}
+
 impl Server {
     /// Binds the socket of the mount with device number `device` and serves `target` on it.
     pub fn start(device: DeviceNumber, target: Arc<dyn ControlTarget>) -> io::Result<Self> {
-        let listener = UnixListener::bind_addr(&address(device)?)?;
+        let listener = bind_patiently(device)?;
         let shared = Arc::new(Shared { listener, state: Mutex::default() });
         let for_thread = Arc::clone(&shared);
         let thread =

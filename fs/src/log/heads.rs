@@ -131,11 +131,14 @@ pub struct Heads {
     pub pending: BTreeMap<u64, Pending>,
     by_addr: BTreeMap<BlockAddr, u64>,
     next_serial: u64,
-    /// Free segments that may be opened, in order: reserved on the medium, and not yet.
+    /// Free segments that may be opened, in order: reserved on the medium, being reserved by some thread, and not yet.
     pub prepared: VecDeque<SegNo>,
+    pub preparing: Vec<SegNo>,
     pub allocation: VecDeque<SegNo>,
     pub buffers: Vec<AlignedBuf>,
     pub reserves: Reserves,
+    /// Segments of the checkpoint's reserve that the cleaner may open until the next one.
+    lent: usize,
     /// Generation of the segment opened next.
     pub next_generation: u64,
 }
@@ -148,15 +151,18 @@ impl Heads {
             by_addr: BTreeMap::new(),
             next_serial: 1,
             prepared: VecDeque::new(),
+            preparing: Vec::new(),
             allocation: VecDeque::new(),
             buffers: (0..shape.buffers).map(|_| AlignedBuf::new(CHUNK_BLOCKS_MAX as usize)).collect(),
             reserves: Reserves::default(),
+            lent: 0,
             next_generation: 1,
         }
     }
 
     pub fn set_allocation(&mut self, list: impl IntoIterator<Item = SegNo>) {
         self.prepared.clear();
+        self.preparing.clear();
         self.allocation = list.into_iter().collect();
     }
 
@@ -168,11 +174,53 @@ impl Heads {
 
     /// Segments that can be opened before the next checkpoint.
     pub fn available(&self) -> usize {
-        self.prepared.len() + self.allocation.len()
+        self.prepared.len() + self.preparing.len() + self.allocation.len()
+    }
+
+    /// The segments that can be opened before the next checkpoint.
+    pub fn listed(&self) -> impl Iterator<Item = SegNo> + '_ {
+        self.prepared.iter().chain(&self.preparing).chain(&self.allocation).copied()
+    }
+
+    /// Hands the next listed segment to one thread to make it ready. A checkpoint takes from the list what nobody has made ready, so its reserve stays
+    /// there.
+    pub fn claim(&mut self) -> Option<SegNo> {
+        if self.allocation.len() <= self.kept_from(Purpose::Cleaner) {
+            return None;
+        }
+        let seg = self.allocation.pop_front()?;
+        self.preparing.push(seg);
+        Some(seg)
+    }
+
+    /// It is ready, or goes back to where it was.
+    pub fn settle_claim(&mut self, seg: SegNo, is_ready: bool) {
+        self.preparing.retain(|claimed| *claimed != seg);
+        if is_ready { self.prepared.push_back(seg) } else { self.allocation.push_front(seg) }
     }
 
     pub fn may_open(&self, purpose: Purpose) -> bool {
-        self.available() > self.reserves.kept_from(purpose)
+        self.available() > self.kept_from(purpose)
+    }
+
+    fn kept_from(&self, purpose: Purpose) -> usize {
+        let lent = if purpose == Purpose::Cleaner { self.lent } else { 0 };
+        self.reserves.kept_from(purpose) - lent
+    }
+
+    /// Lends the cleaner the next segment if `needed` are left for the checkpoint then.
+    pub fn lend_to_cleaner(&mut self, needed: usize) -> bool {
+        let available = self.available();
+        if available <= needed {
+            return false;
+        }
+        self.lent = (self.reserves.checkpoint + 1).saturating_sub(available);
+        true
+    }
+
+    /// What was lent is asked back: a checkpoint has given what there was to give.
+    pub fn end_loan(&mut self) {
+        self.lent = 0;
     }
 
     /// Adds a chunk at `start`; its buffer comes from the pool, which must not be empty.

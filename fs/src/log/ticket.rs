@@ -241,27 +241,26 @@ impl Log {
         Some(open)
     }
 
-    /// Reserves the medium's room for segments about to be opened, so that `keep` are prepared. No lock is held over it.
+    /// Reserves the medium's room for segments about to be opened, so that `keep` are prepared or being prepared by somebody. No lock is held over it.
     /// Returns false if there is none left to prepare.
     pub fn prepare(&self, keep: usize) -> Result<bool> {
         loop {
             let seg = {
-                let inner = self.inner.lock();
-                if inner.heads.prepared.len() >= keep {
+                let mut inner = self.inner.lock();
+                let heads = &mut inner.heads;
+                if heads.prepared.len() + heads.preparing.len() >= keep {
                     return Ok(true);
                 }
-                match inner.heads.allocation.front() {
-                    Some(seg) => *seg,
-                    None => return Ok(!inner.heads.prepared.is_empty()),
+                // I1: one thread alone makes a segment ready. Another one, late, would empty a zone that is being written by then.
+                match heads.claim() {
+                    Some(seg) => seg,
+                    None => return Ok(!(heads.prepared.is_empty() && heads.preparing.is_empty())),
                 }
             };
-            self.make_ready(seg)?;
-            let mut inner = self.inner.lock();
-            if inner.heads.allocation.front() == Some(&seg) {
-                inner.heads.allocation.pop_front();
-                inner.heads.prepared.push_back(seg);
-                self.changed.notify_all();
-            }
+            let made = self.make_ready(seg);
+            self.inner.lock().heads.settle_claim(seg, made.is_ok());
+            self.changed.notify_all();
+            made?;
         }
     }
 

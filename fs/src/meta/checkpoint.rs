@@ -73,7 +73,7 @@ pub fn take(state: &mut State, log: &Log, last: &Checkpoint, epoch: u64, clean: 
         }
     }
     let prefree = inner.segments.prefree();
-    let remaining: Vec<SegNo> = inner.heads.prepared.iter().chain(&inner.heads.allocation).copied().collect();
+    let remaining: Vec<SegNo> = inner.heads.listed().collect();
     let listed_prefree = prefree.len().min(ALLOCATION_MAX.saturating_sub(remaining.len()));
     let fresh = inner.segments.take_free(ALLOCATION_MAX.saturating_sub(remaining.len() + listed_prefree));
     let allocation = remaining.iter().chain(&prefree[..listed_prefree]).chain(&fresh).copied().collect();
@@ -341,6 +341,7 @@ pub fn release(taken: &Taken, state: &parking_lot::RwLock<State>, log: &Log) {
         }
     }
     inner.heads.allocation.extend(&taken.fresh);
+    inner.heads.end_loan();
     inner.segments.bring_back();
     drop(inner);
     log.notify();

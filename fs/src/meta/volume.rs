@@ -264,6 +264,17 @@ impl Volume {
         (dirty + pages).saturating_sub(u64::from(left)).div_ceil(u64::from(room.payload_blocks())) as u32
     }
 
+    /// Lends the cleaner one segment of the checkpoint's reserve, where what is dirty now and what emptying a segment makes dirty leave more of it than the next
+    /// checkpoint can take (I5). For a cleaner that has nothing else left and nothing to come: else the log would stand still for ever beside segments that are
+    /// nearly empty.
+    pub(crate) fn lend_to_cleaner(&self) -> bool {
+        let room = self.room();
+        // A leaf for each block, their parents, and pages of both tables.
+        let made_dirty = (room.payload_blocks() * 5 / 4).div_ceil(room.payload_blocks());
+        let needed = self.checkpoint_cost() + made_dirty;
+        self.log.lock().heads.lend_to_cleaner(needed as usize)
+    }
+
     pub(crate) fn live_data_blocks(&self) -> u64 {
         self.state.read().totals.data_blocks
     }
