@@ -215,31 +215,33 @@ impl Cleaner {
     /// fixed policy, in the same call.
     fn choose(&self, emergency: bool) -> Option<Choice> {
         let (now, shortage) = (self.volume.write_clock().0, self.shortage());
-        let recommended = if emergency { None } else { self.recommended(now) };
         let inner = self.volume.log().lock();
         let index = &inner.segments.index;
         let greedy = Greedy.choose(index, now)?;
+        let choice = |decider, s: &SegmentFacts| Choice { decider, victim: SegNo(s.seg), moves_max: PAYLOAD_MAX };
         if emergency {
-            return Some(Choice { decider: Decider::Emergency, victim: SegNo(greedy.seg), moves_max: PAYLOAD_MAX });
+            return Some(choice(Decider::Emergency, &greedy));
         }
-        let (decider, chosen, moves_max) = match recommended.and_then(|r| Some((index.get(r.seg)?, r.moves_max))) {
-            Some((chosen, moves_max)) => (Decider::Model, *chosen, moves_max),
-            None => (Decider::Fallback, self.policy.lock().choose(index, now)?, PAYLOAD_MAX),
-        };
         // The shorter room is, the less of what could be gained now may be given up for a gain to come.
         let gain_min = shortage * f64::from(greedy.capacity - greedy.live);
-        let victim = if f64::from(chosen.capacity - chosen.live) < gain_min { greedy } else { chosen };
-        Some(Choice { decider, victim: SegNo(victim.seg), moves_max })
+        let gains_enough = |s: &SegmentFacts| f64::from(s.capacity - s.live) >= gain_min;
+        match self.recommended(index, now).filter(|(s, _)| gains_enough(s)) {
+            Some((s, moves_max)) => Some(Choice { moves_max, ..choice(Decider::Model, &s) }),
+            None => {
+                let chosen = self.policy.lock().choose(index, now)?;
+                Some(choice(Decider::Fallback, if gains_enough(&chosen) { &chosen } else { &greedy }))
+            }
+        }
     }
 
-    /// A recommended segment that is still sealed, has not been another since, and is not full (I4).
-    fn recommended(&self, now: u64) -> Option<Recommendation> {
+    /// A recommended segment that is still sealed, has not been another since, and is not full (I4), and how much of it to move at once.
+    fn recommended(&self, index: &UtilizationIndex, now: u64) -> Option<(SegmentFacts, u32)> {
         let recommender = self.recommender.lock().clone()?;
-        let is_current = |r: &Recommendation| {
-            let inner = self.volume.log().lock();
-            inner.segments.index.get(r.seg).is_some_and(|s| s.seal_clock == r.sealed && !s.is_full())
+        let current = |r: Recommendation| {
+            let s = index.get(r.seg).filter(|s| s.seal_clock == r.sealed && !s.is_full())?;
+            Some((*s, r.moves_max))
         };
-        (0..RECOMMENDATIONS_TRIED).map_while(|_| recommender.victim(now)).find(is_current)
+        (0..RECOMMENDATIONS_TRIED).map_while(|_| recommender.victim(now)).find_map(current)
     }
 
     /// The most live blocks that a recommendation has moved in one operation: few while there is room, so that users' writes come between.

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::message::{Request, Response};
 use super::mounts::DeviceNumber;
@@ -17,6 +17,8 @@ use super::{LINE_BYTES_MAX, address};
 
 /// How long a connected client may keep silent.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a killed daemon may take to end.
+const ENDING_MAX: Duration = Duration::from_secs(2);
 /// Most connections that wait for the mount's end.
 const PARKED_MAX: usize = 16;
 /// Most requests that take long under way at once.
@@ -59,11 +61,11 @@ impl Shared {
 
 /// A daemon that was killed may still be ending, and hold the name of its mount's device, whose number is free already.
 fn bind_patiently(device: DeviceNumber) -> io::Result<UnixListener> {
-    let since = std::time::Instant::now();
+    let since = Instant::now();
     loop {
         match UnixListener::bind_addr(&address(device)?) {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse && since.elapsed() < CLIENT_PATIENCE => {
-                std::thread::sleep(std::time::Duration::from_millis(20));
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && since.elapsed() < ENDING_MAX => {
+                std::thread::sleep(Duration::from_millis(20));
             }
             bound => return bound,
         }

@@ -205,7 +205,7 @@ impl Heads {
 
     fn kept_from(&self, purpose: Purpose) -> usize {
         let lent = if purpose == Purpose::Cleaner { self.lent } else { 0 };
-        self.reserves.kept_from(purpose) - lent
+        self.reserves.kept_from(purpose).saturating_sub(lent)
     }
 
     /// Lends the cleaner the next segment if `needed` are left for the checkpoint then.

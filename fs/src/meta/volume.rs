@@ -123,6 +123,8 @@ pub trait Relief: Send + Sync {
 
 /// Part of a checkpoint that is for cleaning alone when room is short and everything live is a node.
 const CLEANING_SHARE: f64 = 0.9;
+/// Segments that a checkpoint takes for what emptying one made dirty: a leaf for each block, their parents, pages of both tables.
+const EMPTIED_DIRTIES: u32 = 2;
 /// Table pages that a checkpoint can write where none were: a path down both tables.
 const NEW_PAGES_MAX: u8 = NODE_LEVELS + SEGMENT_LEVELS;
 
@@ -268,10 +270,7 @@ impl Volume {
     /// checkpoint can take (I5). For a cleaner that has nothing else left and nothing to come: else the log would stand still for ever beside segments that are
     /// nearly empty.
     pub(crate) fn lend_to_cleaner(&self) -> bool {
-        let room = self.room();
-        // A leaf for each block, their parents, and pages of both tables.
-        let made_dirty = (room.payload_blocks() * 5 / 4).div_ceil(room.payload_blocks());
-        let needed = self.checkpoint_cost() + made_dirty;
+        let needed = self.checkpoint_cost() + EMPTIED_DIRTIES;
         self.log.lock().heads.lend_to_cleaner(needed as usize)
     }
 

@@ -65,6 +65,15 @@ pub struct Standing {
     pub recommendations: u64,
 }
 
+/// Waits for a thread that was told to end.
+fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
+    let Some(thread) = thread.lock().take() else { return };
+    let name = thread.thread().name().unwrap_or_default().to_owned();
+    if thread.join().is_err() {
+        tracing::error!("the thread {name} ended in a panic");
+    }
+}
+
 /// The running proxy of placement. Stopping it leaves the fallback in charge.
 pub struct Proxy {
     shared: Arc<shared::Shared>,
@@ -113,11 +122,7 @@ impl Proxy {
     /// Ends the thread; it may be waiting for an answer, at most for the deadline.
     pub fn stop(&self) {
         self.shared.questions.stop();
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the model proxy's thread ended in a panic");
-        }
+        join(&self.thread);
     }
 }
 

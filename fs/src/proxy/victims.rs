@@ -17,10 +17,10 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::cleaner::{Recommendation, Recommender};
 
-use super::Standing;
 use super::oracle::{Deadlines, Oracle};
 use super::phases::{Phases, costs_in_shadow};
 use super::shared::{Authority, level_of};
+use super::{Standing, join};
 
 /// How often the thread looks at the worker and at the phases.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -158,11 +158,7 @@ impl VictimProxy {
     /// Ends the thread; it may be waiting for an answer, at most for the deadline.
     pub fn stop(&self) {
         self.posted.wish(|w| w.stop = true);
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that asks about victims ended in a panic");
-        }
+        join(&self.thread);
     }
 }
 
