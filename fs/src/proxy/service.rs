@@ -53,7 +53,7 @@ impl Advise {
 pub struct AdviceOptions {
     /// The first model of its kind; `None`: the shipped ones.
     pub model: Option<PathBuf>,
-    /// A file that becomes the model of its kind whenever it is replaced. What it is not yet there to say, is placement.
+    /// A file that becomes the model of its kind whenever it is replaced; of placement if it is not there yet.
     pub watch: Option<PathBuf>,
     /// The ONNX Runtime library, or why there is none.
     pub library: Result<PathBuf, String>,

@@ -156,13 +156,16 @@ fn starve_for_a_while(scene: &Scene<'_>) -> Result<String> {
 /// Bad files one after the other: a line each, and nothing changes.
 fn refuse(scene: &Scene<'_>) -> Result<String> {
     for bad in &scene.files.bad {
-        let before = (scene.advice.models()?, scene.advice.status()?.advisor);
+        let before = (scene.advice.models()?, scene.advice.status()?);
         let Err(line) = scene.advice.use_model(&bad.path) else { bail!("{} became the model", bad.name) };
-        let after = (scene.advice.models()?, scene.advice.status()?.advisor);
+        let after = (scene.advice.models()?, scene.advice.status()?);
         ensure!(before.0 == after.0, "{} changed the models from {:?} to {:?}", bad.name, before.0, after.0);
-        let counted = after.1.swaps_refused - before.1.swaps_refused;
+        // By whichever advisor the file says it is for.
+        let refused = |status: &Status| status.advisor.swaps_refused + status.victim_advisor.swaps_refused;
+        let swaps = |status: &Status| status.advisor.swaps + status.victim_advisor.swaps;
+        let counted = refused(&after.1) - refused(&before.1);
         ensure!(counted == u64::from(bad.is_counted), "refusing {} counted {counted} times", bad.name);
-        ensure!(after.1.swaps == before.1.swaps, "{} counted as a swap", bad.name);
+        ensure!(swaps(&after.1) == swaps(&before.1), "{} counted as a swap", bad.name);
         let file = bad.path.display().to_string();
         println!("refused: {}", line.replace(&file, bad.name));
     }
