@@ -39,7 +39,8 @@ pub struct UtilizationIndex {
     /// Bucket of each segment; `None` if it is not in the index.
     bucket: Vec<Option<u8>>,
     lists: LiveLists,
-    forest: Forest,
+    /// `None`: nobody asks for ages.
+    forest: Option<Forest>,
     /// Bucket by list number.
     bucket_of: Vec<u8>,
     len: usize,
@@ -53,11 +54,18 @@ impl UtilizationIndex {
             facts: Vec::new(),
             bucket: Vec::new(),
             lists: LiveLists::new(top as usize + 1),
-            forest: Forest::new(),
+            forest: Some(Forest::new()),
             bucket_of: (0..=top).map(|list| bucket_of(list, top)).collect(),
             len: 0,
         };
         index.grow(segments);
+        index
+    }
+
+    /// The same without the order by age, which costs most of the time: [`Self::candidates`] and [`Self::youngest`] find nothing.
+    pub fn without_ages(segments: u32, capacity_max: u32) -> Self {
+        let mut index = Self::new(segments, capacity_max);
+        index.forest = None;
         index
     }
 
@@ -67,7 +75,9 @@ impl UtilizationIndex {
         self.facts.resize(n, SegmentFacts::default());
         self.bucket.resize(n, None);
         self.lists.grow(n);
-        self.forest.grow(n);
+        if let Some(forest) = &mut self.forest {
+            forest.grow(n);
+        }
     }
 
     /// Segments in the index.
@@ -83,7 +93,7 @@ impl UtilizationIndex {
     pub fn bytes(&self) -> usize {
         self.facts.len() * (size_of::<SegmentFacts>() + size_of::<Option<u8>>())
             + self.lists.bytes()
-            + self.forest.bytes()
+            + self.forest.as_ref().map_or(0, Forest::bytes)
             + self.bucket_of.len()
     }
 
@@ -98,7 +108,9 @@ impl UtilizationIndex {
         self.facts[slot] = facts;
         self.bucket[slot] = Some(bucket);
         self.lists.push(list, facts.seg);
-        self.forest.insert(bucket, facts.seg, &self.facts);
+        if let Some(forest) = &mut self.forest {
+            forest.insert(bucket, facts.seg, &self.facts);
+        }
         self.len += 1;
     }
 
@@ -126,9 +138,11 @@ impl UtilizationIndex {
         self.lists.push(list, seg);
         let bucket = self.bucket_of[list];
         if bucket != old_bucket {
-            self.forest.remove(old_bucket, seg, &self.facts);
-            self.forest.insert(bucket, seg, &self.facts);
             self.bucket[slot] = Some(bucket);
+            if let Some(forest) = &mut self.forest {
+                forest.remove(old_bucket, seg, &self.facts);
+                forest.insert(bucket, seg, &self.facts);
+            }
         }
     }
 
@@ -138,7 +152,9 @@ impl UtilizationIndex {
         let bucket = self.bucket.get_mut(slot)?.take()?;
         let facts = self.facts[slot];
         self.lists.unlink(self.list_of(&facts), seg);
-        self.forest.remove(bucket, seg, &self.facts);
+        if let Some(forest) = &mut self.forest {
+            forest.remove(bucket, seg, &self.facts);
+        }
         self.len -= 1;
         Some(facts)
     }
@@ -156,14 +172,15 @@ impl UtilizationIndex {
 
     /// The `k` oldest segments of every bucket, emptiest bucket first; full segments are left out.
     pub fn candidates(&self, k: usize) -> impl Iterator<Item = SegmentFacts> + '_ {
-        (0..FULL)
-            .flat_map(move |bucket| self.forest.oldest(bucket, &self.facts).take(k))
-            .map(|seg| self.facts[seg as usize])
+        let oldest =
+            move |forest| (0..FULL).flat_map(move |bucket| Forest::oldest(forest, bucket, &self.facts).take(k));
+        self.forest.iter().flat_map(oldest).map(|seg| self.facts[seg as usize])
     }
 
     /// The youngest segment of every bucket that is not empty, full ones included.
     pub fn youngest(&self) -> impl Iterator<Item = SegmentFacts> + '_ {
-        (0..=FULL).filter_map(|bucket| self.forest.youngest(bucket)).map(|seg| self.facts[seg as usize])
+        let youngest = |forest| (0..=FULL).filter_map(move |bucket| Forest::youngest(forest, bucket));
+        self.forest.iter().flat_map(youngest).map(|seg| self.facts[seg as usize])
     }
 
     /// All segments in the index, by number.
@@ -179,7 +196,11 @@ impl UtilizationIndex {
     /// List of a live count: the count itself, scaled when the capacity is not the largest one.
     fn list_of(&self, f: &SegmentFacts) -> usize {
         let top = self.bucket_of.len() - 1;
-        if f.is_full() { top } else { (u64::from(f.live) * top as u64 / u64::from(f.capacity)) as usize }
+        match f.capacity as usize {
+            _ if f.is_full() => top,
+            capacity if capacity == top => f.live as usize,
+            capacity => (u64::from(f.live) * top as u64 / capacity as u64) as usize,
+        }
     }
 }
 

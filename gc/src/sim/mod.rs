@@ -51,7 +51,8 @@ pub fn run(
     warm: u64,
     writes: u64,
 ) -> Outcome {
-    let mut sim = Simulator::new(geometry, load.blocks());
+    let sim = Simulator::new(geometry, load.blocks());
+    let mut sim = if victim.asks_ages() { sim } else { sim.without_ages() };
     sim.drive(load, placement, victim, None, warm);
     let before = sim.outcome();
     sim.drive(load, placement, victim, None, writes);

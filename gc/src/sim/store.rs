@@ -65,14 +65,21 @@ impl Geometry {
     }
 }
 
-/// What an extent would remember of a block, and whose it is.
-#[derive(Clone, Copy, Debug, Default)]
+/// Where a block of the volume is, what an extent would remember of it, and whose it is. Within one cache line: every write comes here, at random.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 struct Block {
+    /// Physical place, or `NONE`.
+    place: u32,
+    interval: u8,
+    birth: u64,
     ino: u64,
     file_block: u64,
-    birth: u64,
-    interval: u8,
 }
+
+const UNUSED: Block = Block { place: NONE, interval: 0, birth: 0, ino: 0, file_block: 0 };
+/// Operations that are drawn ahead, so that the memory that they need is fetched side by side.
+const AHEAD: usize = 64;
 
 /// A segment being filled.
 #[derive(Clone, Copy, Debug)]
@@ -88,8 +95,6 @@ struct Open {
 pub struct Simulator {
     geometry: Geometry,
     index: UtilizationIndex,
-    /// Physical place of each block of the volume, or `NONE`.
-    place: Vec<u32>,
     blocks: Vec<Block>,
     /// Block of the volume that each physical place was written for.
     owner: Vec<u32>,
@@ -100,6 +105,9 @@ pub struct Simulator {
     fates: Option<FateRecorder>,
     heads: Vec<Option<Open>>,
     free: Vec<u32>,
+    /// Operations drawn ahead, and live blocks of the victim with their places. Empty between calls.
+    ahead: Vec<Op>,
+    moving: Vec<(u32, Block)>,
     /// Class of the write request under way.
     request_class: u8,
     live_blocks: u64,
@@ -114,19 +122,27 @@ impl Simulator {
         Self {
             geometry,
             index: UtilizationIndex::new(segments, segment_blocks),
-            place: vec![NONE; blocks as usize],
-            blocks: vec![Block::default(); blocks as usize],
+            blocks: vec![UNUSED; blocks as usize],
             owner: vec![NONE; (segments * segment_blocks) as usize],
             live: vec![0; segments as usize],
             invalidated: vec![0; segments as usize],
             fates: None,
             heads: vec![None; usize::from(heads)],
             free: (0..segments).rev().collect(),
+            ahead: Vec::with_capacity(AHEAD),
+            moving: Vec::with_capacity(segment_blocks as usize),
             request_class: 0,
             live_blocks: 0,
             stored_blocks: 0,
             done: Outcome::default(),
         }
+    }
+
+    /// For policies that do not ask for the age of segments ([`VictimPolicy::asks_ages`]), and then several times as fast. To be called before the first
+    /// write.
+    pub fn without_ages(self) -> Self {
+        let Geometry { segments, segment_blocks, .. } = self.geometry;
+        Self { index: UtilizationIndex::without_ages(segments, segment_blocks), ..self }
     }
 
     /// What happened since the beginning.
@@ -169,30 +185,49 @@ impl Simulator {
     ) {
         let end = self.done.user + writes;
         while self.done.user < end {
-            match load.next_op() {
-                Op::Discard(block) => {
-                    if let Some(r) = recorder.as_deref_mut() {
-                        r.died(block, self.now(), self.live_blocks);
-                    }
-                    self.kill(block);
+            let mut ahead = std::mem::take(&mut self.ahead);
+            ahead.extend((self.done.user..end).take(AHEAD).map(|_| load.next_op()));
+            self.fetch(&ahead);
+            for op in ahead.drain(..) {
+                self.step(&op, placement, recorder.as_deref_mut());
+                while self.must_clean() && self.clean(placement, victim, recorder.as_deref_mut()) {}
+            }
+            self.ahead = ahead;
+        }
+    }
+
+    /// Reads what the operations will need. None of these reads waits for another, as those of one operation after the other do.
+    fn fetch(&self, ops: &[Op]) {
+        let slot = |op: &Op| match op {
+            Op::Write(w) => w.block,
+            Op::Discard(block) => *block,
+        };
+        let places = ops.iter().map(|op| self.blocks[slot(op) as usize].place);
+        std::hint::black_box(places.fold(0, |all, place| all ^ place));
+    }
+
+    fn step(&mut self, op: &Op, placement: &mut dyn Placement, mut recorder: Option<&mut Recorder>) {
+        match op {
+            Op::Discard(block) => {
+                if let Some(r) = recorder.as_deref_mut() {
+                    r.died(*block, self.now(), self.live_blocks);
                 }
-                Op::Write(w) => self.write(&w, placement, recorder.as_deref_mut()),
+                self.kill(*block);
             }
-            if let Some(fates) = &mut self.fates {
-                let (place, blocks) = (&self.place, &self.blocks);
-                let lives = |b: u32, since| place[b as usize] != NONE && blocks[b as usize].birth < since;
-                fates.settle(self.done.user, lives);
-            }
-            while self.must_clean() && self.clean(placement, victim, recorder.as_deref_mut()) {}
+            Op::Write(w) => self.write(w, placement, recorder),
+        }
+        if let Some(fates) = &mut self.fates {
+            let blocks = &self.blocks;
+            let lives = |b: u32, since| blocks[b as usize].place != NONE && blocks[b as usize].birth < since;
+            fates.settle(self.done.user, lives);
         }
     }
 
     /// A request is placed as a whole, as the filesystem does: its first block speaks for all.
     fn write(&mut self, w: &BlockWrite, placement: &mut dyn Placement, mut recorder: Option<&mut Recorder>) {
         let now = self.now();
-        let slot = w.block as usize;
-        let old = Some(self.blocks[slot]).filter(|_| self.place[slot] != NONE);
-        let previous = old.map(|b| b.birth);
+        let old = Some(self.blocks[w.block as usize]).filter(|old| old.place != NONE);
+        let (previous, previous_interval) = (old.map(|b| b.birth), old.map_or(0, |b| b.interval));
         if let Some(r) = recorder.as_deref_mut() {
             r.died(w.block, now, self.live_blocks);
         }
@@ -205,7 +240,7 @@ impl Simulator {
                 file_size_bytes: w.file_blocks * 4096,
                 now,
                 previous,
-                previous_interval: old.map_or(0, |b| b.interval),
+                previous_interval,
                 live_blocks: self.live_blocks.max(1),
             };
             self.request_class = placement.user_write(&facts);
@@ -217,16 +252,16 @@ impl Simulator {
             r.user_block(w.block, now, self.live_blocks.max(1));
         }
         self.kill(w.block);
-        let interval = interval_code(previous, old.map_or(0, |b| b.interval), now);
-        self.blocks[slot] = Block { ino: w.ino, file_block: w.file_block, birth: now, interval };
+        let interval = interval_code(previous, previous_interval, now);
         self.done.user += 1;
         self.live_blocks += 1;
-        self.append(w.block, self.request_class, placement.classes());
+        let written = Block { place: NONE, interval, birth: now, ino: w.ino, file_block: w.file_block };
+        self.append(w.block, written, self.request_class, placement.classes());
     }
 
     /// Makes a block of the volume unused.
     fn kill(&mut self, block: u32) {
-        let place = std::mem::replace(&mut self.place[block as usize], NONE);
+        let place = std::mem::replace(&mut self.blocks[block as usize].place, NONE);
         if place == NONE {
             return;
         }
@@ -238,7 +273,7 @@ impl Simulator {
     }
 
     /// Writes a block to the head of its class; seals the segment when it is full.
-    fn append(&mut self, block: u32, class: u8, classes: u8) {
+    fn append(&mut self, block: u32, state: Block, class: u8, classes: u8) {
         let head = usize::from(merge(class, classes, self.geometry.heads));
         let mut open = self.heads[head].take().unwrap_or_else(|| {
             let seg = self.free.pop().expect("the trigger keeps free segments in reserve");
@@ -246,12 +281,12 @@ impl Simulator {
             Open { seg, used: 0, class, birth_sum: 0 }
         });
         let place = open.seg * self.geometry.segment_blocks + open.used;
-        self.place[block as usize] = place;
+        self.blocks[block as usize] = Block { place, ..state };
         self.owner[place as usize] = block;
         self.live[open.seg as usize] += 1;
         self.stored_blocks += 1;
         open.used += 1;
-        open.birth_sum += self.blocks[block as usize].birth;
+        open.birth_sum += state.birth;
         if open.used < self.geometry.segment_blocks {
             self.heads[head] = Some(open);
         } else {
@@ -287,12 +322,9 @@ impl Simulator {
         let context = VictimContext { now: self.now(), live_blocks: self.live_blocks, free_share };
         victim.tell(&context);
         let Some(fates) = &mut self.fates else { return };
-        let (size, owner, place) = (self.geometry.segment_blocks, &self.owner, &self.place);
-        fates.decision(&self.index, &context, |seg| {
-            let places = seg * size..(seg + 1) * size;
-            let live = places.filter(|&p| place[owner[p as usize] as usize] == p);
-            live.map(|p| owner[p as usize]).collect()
-        });
+        let (size, owner, blocks) = (self.geometry.segment_blocks, &self.owner, &self.blocks);
+        fates
+            .decision(&self.index, &context, |seg| live_in(seg, size, owner, blocks).map(|(block, _)| block).collect());
     }
 
     /// Cleans one victim; `false` if there is none.
@@ -306,13 +338,9 @@ impl Simulator {
         self.before_choice(victim);
         let Some(facts) = victim.choose(&self.index, now).and_then(|s| self.index.remove(s.seg)) else { return false };
         placement.segment_cleaned(&facts, now);
-        let first = facts.seg * self.geometry.segment_blocks;
-        for place in first..first + self.geometry.segment_blocks {
-            let block = self.owner[place as usize];
-            if self.place[block as usize] != place {
-                continue;
-            }
-            let b = self.blocks[block as usize];
+        let mut moving = std::mem::take(&mut self.moving);
+        moving.extend(live_in(facts.seg, self.geometry.segment_blocks, &self.owner, &self.blocks));
+        for (block, b) in moving.drain(..) {
             let m = MoveFacts {
                 ino: b.ino,
                 first_block: b.file_block,
@@ -329,13 +357,21 @@ impl Simulator {
             let class = placement.cleaning_write(&m);
             self.live[facts.seg as usize] -= 1;
             self.done.moved += 1;
-            self.append(block, class, placement.classes());
+            self.append(block, b, class, placement.classes());
         }
+        self.moving = moving;
         self.stored_blocks -= u64::from(self.geometry.segment_blocks);
         self.done.victims += 1;
         self.free.push(facts.seg);
         true
     }
+}
+
+/// The live blocks of a segment that is full, with their state.
+fn live_in<'a>(seg: u32, size: u32, owner: &'a [u32], blocks: &'a [Block]) -> impl Iterator<Item = (u32, Block)> + 'a {
+    let places = seg * size..(seg + 1) * size;
+    let owned = places.map(move |place| (place, owner[place as usize]));
+    owned.filter(move |&(place, block)| blocks[block as usize].place == place).map(|(_, b)| (b, blocks[b as usize]))
 }
 
 #[cfg(test)]
@@ -349,9 +385,9 @@ mod tests {
     fn check(sim: &Simulator) {
         let s = sim.geometry.segment_blocks;
         let mut live = vec![0u32; sim.geometry.segments as usize];
-        for (block, &place) in sim.place.iter().enumerate().filter(|(_, p)| **p != NONE) {
-            assert_eq!(sim.owner[place as usize] as usize, block);
-            live[(place / s) as usize] += 1;
+        for (block, b) in sim.blocks.iter().enumerate().filter(|(_, b)| b.place != NONE) {
+            assert_eq!(sim.owner[b.place as usize] as usize, block);
+            live[(b.place / s) as usize] += 1;
         }
         assert_eq!(live, sim.live);
         assert!(sim.index.iter().all(|f| f.live == live[f.seg as usize]));

@@ -13,6 +13,10 @@ impl VictimPolicy for Greedy {
         "greedy"
     }
 
+    fn asks_ages(&self) -> bool {
+        false
+    }
+
     fn score(&self, s: &SegmentFacts, _now: u64) -> f64 {
         1.0 - s.utilization()
     }

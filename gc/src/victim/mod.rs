@@ -36,6 +36,12 @@ pub trait VictimPolicy: Send {
     /// The name by which users choose it.
     fn name(&self) -> &'static str;
 
+    /// Whether it asks the index for [`UtilizationIndex::candidates`] or [`UtilizationIndex::youngest`]. An index for one that does not may leave out
+    /// the order by age.
+    fn asks_ages(&self) -> bool {
+        true
+    }
+
     /// What the volume is like, told before each decision by whoever asks for one. Fixed rules need not know.
     fn tell(&mut self, _volume: &VictimContext) {}
 
