@@ -9,60 +9,25 @@ pub mod rng;
 mod fates;
 mod files;
 mod formulas;
+mod grid;
+mod measure;
 mod record;
+mod source;
 mod store;
+mod tally;
+mod timed;
 mod tree;
 
 pub use fates::{Fate, FateRecorder};
 pub use files::Files;
 pub use formulas::{fifo_uniform, greedy_uniform};
+pub use grid::on_threads;
+pub use measure::{Measured, Outcome, Point, measure, run};
 pub use record::{Recorder, Sample};
+pub use source::{GRAMMAR, NamedSource, Source, UnknownLoad};
 pub use store::{Geometry, Simulator, Trigger};
+pub use tally::{CLASSES, LIFETIME_BINS, Tally, UTILIZATION_BINS};
 pub use tree::TreeAndFile;
-
-use crate::placement::Placement;
-use crate::victim::VictimPolicy;
-use load::Load;
-
-/// What a measured run came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Outcome {
-    /// Blocks written by users.
-    pub user: u64,
-    /// Blocks moved by the cleaner.
-    pub moved: u64,
-    /// Segments cleaned.
-    pub victims: u64,
-}
-
-impl Outcome {
-    /// Write amplification of data: all blocks written by those that users wrote.
-    pub fn wa(&self) -> f64 {
-        1.0 + self.moved as f64 / self.user.max(1) as f64
-    }
-}
-
-/// Runs `warm` user writes, then measures `writes` more.
-pub fn run(
-    geometry: Geometry,
-    load: &mut dyn Load,
-    placement: &mut dyn Placement,
-    victim: &mut dyn VictimPolicy,
-    warm: u64,
-    writes: u64,
-) -> Outcome {
-    let sim = Simulator::new(geometry, load.blocks());
-    let mut sim = if victim.asks_ages() { sim } else { sim.without_ages() };
-    sim.drive(load, placement, victim, None, warm);
-    let before = sim.outcome();
-    sim.drive(load, placement, victim, None, writes);
-    let after = sim.outcome();
-    Outcome {
-        user: after.user - before.user,
-        moved: after.moved - before.moved,
-        victims: after.victims - before.victims,
-    }
-}
 
 #[cfg(test)]
 mod tests {

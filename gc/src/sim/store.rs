@@ -7,6 +7,7 @@ use super::Outcome;
 use super::fates::FateRecorder;
 use super::load::{BlockWrite, Load, Op};
 use super::record::Recorder;
+use super::tally::Tally;
 use crate::features::VictimContext;
 use crate::index::UtilizationIndex;
 use crate::placement::{MoveFacts, Placement, WriteFacts, interval_code, merge};
@@ -72,12 +73,14 @@ struct Block {
     /// Physical place, or `NONE`.
     place: u32,
     interval: u8,
+    /// That its user's write got.
+    class: u8,
     birth: u64,
     ino: u64,
     file_block: u64,
 }
 
-const UNUSED: Block = Block { place: NONE, interval: 0, birth: 0, ino: 0, file_block: 0 };
+const UNUSED: Block = Block { place: NONE, interval: 0, class: 0, birth: 0, ino: 0, file_block: 0 };
 /// Operations that are drawn ahead, so that the memory that they need is fetched side by side.
 const AHEAD: usize = 64;
 
@@ -103,6 +106,7 @@ pub struct Simulator {
     /// When a block of each segment died last, or it was opened.
     invalidated: Vec<u64>,
     fates: Option<FateRecorder>,
+    tally: Option<Box<Tally>>,
     heads: Vec<Option<Open>>,
     free: Vec<u32>,
     /// Operations drawn ahead, and live blocks of the victim with their places. Empty between calls.
@@ -127,6 +131,7 @@ impl Simulator {
             live: vec![0; segments as usize],
             invalidated: vec![0; segments as usize],
             fates: None,
+            tally: None,
             heads: vec![None; usize::from(heads)],
             free: (0..segments).rev().collect(),
             ahead: Vec::with_capacity(AHEAD),
@@ -162,6 +167,16 @@ impl Simulator {
     /// Sealed segments.
     pub fn index(&self) -> &UtilizationIndex {
         &self.index
+    }
+
+    /// From now on counts victims and deaths, beginning at nothing.
+    pub fn count(&mut self) {
+        self.tally = Some(Box::default());
+    }
+
+    /// What was counted; from now on nothing is.
+    pub fn take_tally(&mut self) -> Option<Tally> {
+        self.tally.take().map(|tally| *tally)
     }
 
     /// From now on records what becomes of candidates.
@@ -255,15 +270,20 @@ impl Simulator {
         let interval = interval_code(previous, previous_interval, now);
         self.done.user += 1;
         self.live_blocks += 1;
-        let written = Block { place: NONE, interval, birth: now, ino: w.ino, file_block: w.file_block };
-        self.append(w.block, written, self.request_class, placement.classes());
+        let class = self.request_class;
+        let written = Block { place: NONE, interval, class, birth: now, ino: w.ino, file_block: w.file_block };
+        self.append(w.block, written, class, placement.classes());
     }
 
     /// Makes a block of the volume unused.
     fn kill(&mut self, block: u32) {
-        let place = std::mem::replace(&mut self.blocks[block as usize].place, NONE);
+        let b = &mut self.blocks[block as usize];
+        let place = std::mem::replace(&mut b.place, NONE);
         if place == NONE {
             return;
+        }
+        if let Some(tally) = &mut self.tally {
+            tally.died(b.class, self.done.user - b.birth, self.live_blocks);
         }
         let seg = place / self.geometry.segment_blocks;
         self.live[seg as usize] -= 1;
@@ -338,6 +358,9 @@ impl Simulator {
         self.before_choice(victim);
         let Some(facts) = victim.choose(&self.index, now).and_then(|s| self.index.remove(s.seg)) else { return false };
         placement.segment_cleaned(&facts, now);
+        if let Some(tally) = &mut self.tally {
+            tally.victim(facts.utilization());
+        }
         let mut moving = std::mem::take(&mut self.moving);
         moving.extend(live_in(facts.seg, self.geometry.segment_blocks, &self.owner, &self.blocks));
         for (block, b) in moving.drain(..) {

@@ -1,7 +1,7 @@
 //! The simulated volumes that models are fitted to, and others that they are judged by.
 
-use crate::sim::load::{Load, Overwrites, Pattern};
-use crate::sim::{Files, Geometry, TreeAndFile};
+use crate::sim::load::{Load, Pattern};
+use crate::sim::{Geometry, Source};
 
 /// A volume, its load and its log.
 #[derive(Clone, Debug)]
@@ -12,14 +12,6 @@ pub struct Scene {
     source: Source,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Source {
-    Overwrites(Pattern),
-    Files,
-    /// Beside a tree of files of this share of the volume.
-    Tree(Pattern, f64),
-}
-
 /// Segments that a volume's data fill: volumes of all sizes have the same shape, so a small one stands for a large one.
 const SEGMENTS: u32 = 512;
 /// Log heads, and share of the device in use.
@@ -28,9 +20,7 @@ const UTILIZATION: f64 = 0.87;
 
 impl Scene {
     fn new(name: &str, blocks: u32, source: Source) -> Self {
-        // A volume of files is about four fifths full itself.
-        let live = if matches!(source, Source::Files) { blocks / 5 * 4 } else { blocks };
-        let geometry = Geometry::full(live, (blocks / SEGMENTS).max(1), UTILIZATION, HEADS);
+        let geometry = Geometry::full(source.live_blocks(blocks), (blocks / SEGMENTS).max(1), UTILIZATION, HEADS);
         Self { name: name.to_owned(), blocks, geometry, source }
     }
 
@@ -39,11 +29,7 @@ impl Scene {
     }
 
     pub fn load(&self, seed: u64) -> Box<dyn Load> {
-        match self.source {
-            Source::Overwrites(pattern) => Box::new(Overwrites::new(self.blocks, pattern, seed)),
-            Source::Files => Box::new(Files::new(self.blocks, seed)),
-            Source::Tree(pattern, share) => Box::new(TreeAndFile::new(self.blocks, share, pattern, seed)),
-        }
+        self.source.load(self.blocks, seed)
     }
 }
 
