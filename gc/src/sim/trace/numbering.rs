@@ -72,8 +72,7 @@ impl Numbering {
     }
 }
 
-/// Folds the product with an odd constant, as wyhash does: addresses come from a file of the user's, and the standard hash takes
-/// longer than all else.
+/// Folds the product with an odd constant, as wyhash does. The standard hash would take longer than all else, and a trace is no enemy.
 #[derive(Debug, Default)]
 struct AddressHasher(u64);
 

@@ -1,7 +1,8 @@
 //! A whole trace in memory, compact and for ever the same, so that many simulations can share it.
 //!
 //! Invariants: spans are in the order of the trace, and their numbers lie one after the other in `numbers`; the blocks of a span have
-//! consecutive addresses; a discarded block was in use. Partial blocks count as whole ones. Reads are counted and dropped.
+//! consecutive addresses; a discarded block was in use, and what else a discard names is dropped. Partial blocks count as whole ones. Reads
+//! are counted and dropped.
 //!
 //! Costs 4 bytes per block written and 16 per request; while it is loaded 16 more per request and about 30 per block of the volumes.
 
@@ -99,7 +100,7 @@ impl Recording {
         Self::collect(&file, requests, options)
     }
 
-    /// The same of requests from anywhere; `file` is what errors call it.
+    /// The same of requests from anywhere, which keep to the limits of [`Requests`]; `file` is what errors call it.
     pub fn collect(
         file: &str,
         requests: impl IntoIterator<Item = Result<Request, TraceError>>,
@@ -178,6 +179,7 @@ impl Recording {
 mod tests {
     use super::super::samples;
     use super::*;
+    use crate::sim::rng::Rng;
 
     fn record(trace: &[u8], options: &Options) -> Result<Recording, String> {
         let requests = Requests::new("t".to_owned(), std::io::Cursor::new(trace.to_vec()), options.format);
@@ -214,6 +216,33 @@ mod tests {
         assert_eq!(limited(Some(1))?.requests(), 1);
         assert_eq!(limited(Some(0)), Err("t: has no write; name another trace".to_owned()));
         Ok(())
+    }
+
+    #[test]
+    fn whatever_the_bytes_a_trace_is_recorded_or_refused() {
+        let mut rng = Rng::new(1);
+        let (mut recorded, mut refused) = (0, 0);
+        for round in 0..4000 {
+            let (format, sample) = samples::ALL[round % samples::ALL.len()];
+            let mut bytes = sample.to_vec();
+            for _ in 0..=rng.below(3) {
+                let at = rng.below(bytes.len() as u32) as usize;
+                bytes[at] = b"\n,0193-. \xff\0RWQD"[rng.below(15) as usize];
+            }
+            bytes.truncate(bytes.len() - rng.below(2) as usize * rng.below(20) as usize);
+            match record(&bytes, &Options { format: Some(format), ..Options::default() }) {
+                Ok(recording) => {
+                    recorded += 1;
+                    let blocks: u64 = recording.spans().iter().map(|span| u64::from(span.blocks)).sum();
+                    assert_eq!(blocks, recording.numbers().len() as u64);
+                }
+                Err(line) => {
+                    refused += 1;
+                    assert!(line.starts_with("t") && !line.contains('\n'), "{line}");
+                }
+            }
+        }
+        assert!(recorded > 500 && refused > 500, "{recorded} recorded, {refused} refused");
     }
 
     #[test]

@@ -6,6 +6,9 @@ use std::io::{self, BufRead, Read};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+/// The longest window that `zstd -d` takes without being asked.
+const WINDOW_BYTES_MAX: u64 = 1 << 27;
+
 /// Whether data that begins like this is Zstandard: a frame, or one to be skipped.
 pub(super) fn is_magic(magic: [u8; 4]) -> bool {
     matches!(u32::from_le_bytes(magic), 0xfd2f_b528 | 0x184d_2a50..=0x184d_2a5f)
@@ -20,7 +23,9 @@ pub(super) struct Frames<R> {
 
 impl<R: BufRead> Frames<R> {
     pub(super) fn new(source: R) -> Self {
-        Self { source, decoder: FrameDecoder::new(), in_frame: false }
+        let mut decoder = FrameDecoder::new();
+        decoder.set_max_window_size(WINDOW_BYTES_MAX);
+        Self { source, decoder, in_frame: false }
     }
 
     fn begin(&mut self) -> io::Result<()> {
