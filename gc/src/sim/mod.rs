@@ -5,6 +5,7 @@
 
 pub mod load;
 pub mod rng;
+pub mod trace;
 
 mod fates;
 mod files;
