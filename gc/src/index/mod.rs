@@ -1,10 +1,11 @@
 //! The index of sealed segments by utilization and age, from which victims are chosen.
 //!
-//! A decision costs O(buckets), not O(segments). Every segment is in two intrusive structures over one slab that is
+//! A decision costs O(buckets), not O(segments). Every segment is in three intrusive structures over one slab that is
 //! indexed by segment number:
 //!
 //! - a **list** per live count (`lists`), first in, first out: the emptiest segment in O(1), for greedy;
-//! - a **treap** per utilization bucket (`treap`), ordered by seal clock: the oldest segments of a bucket in O(log n).
+//! - a **treap** per utilization bucket (`treap`), ordered by seal clock: the oldest segments of a bucket in O(log n);
+//! - a **treap** per class, ordered the same: how many segments a log head has filled, and the oldest of them.
 //!
 //! All scores in use grow with age at a fixed utilization, so the best segment of a bucket is its oldest one, and
 //! comparing the oldest of every bucket finds the best of all, up to the width of a bucket: buckets are equally wide in
@@ -27,6 +28,9 @@ pub const BUCKETS: usize = 128;
 /// Largest ratio of the gain `(1 - u) / u` within a bucket between the first two and the last (segments of at most 4096 blocks).
 pub const BUCKET_RATIO: f64 = 1.09;
 
+/// Classes that are told apart; higher ones count as the last.
+pub const CLASSES: usize = 16;
+
 /// Most lists; above this many blocks in a segment, neighbouring live counts share a list.
 const LISTS_MAX: u32 = 4096;
 const NONE: u32 = u32::MAX;
@@ -40,6 +44,8 @@ pub struct UtilizationIndex {
     bucket: Vec<Option<u8>>,
     lists: LiveLists,
     forest: Forest,
+    classes: Forest,
+    class_len: [u32; CLASSES],
     /// Bucket by list number.
     bucket_of: Vec<u8>,
     len: usize,
@@ -54,6 +60,8 @@ impl UtilizationIndex {
             bucket: Vec::new(),
             lists: LiveLists::new(top as usize + 1),
             forest: Forest::new(),
+            classes: Forest::new(),
+            class_len: [0; CLASSES],
             bucket_of: (0..=top).map(|list| bucket_of(list, top)).collect(),
             len: 0,
         };
@@ -68,6 +76,7 @@ impl UtilizationIndex {
         self.bucket.resize(n, None);
         self.lists.grow(n);
         self.forest.grow(n);
+        self.classes.grow(n);
     }
 
     /// Segments in the index.
@@ -84,6 +93,7 @@ impl UtilizationIndex {
         self.facts.len() * (size_of::<SegmentFacts>() + size_of::<Option<u8>>())
             + self.lists.bytes()
             + self.forest.bytes()
+            + self.classes.bytes()
             + self.bucket_of.len()
     }
 
@@ -99,6 +109,9 @@ impl UtilizationIndex {
         self.bucket[slot] = Some(bucket);
         self.lists.push(list, facts.seg);
         self.forest.insert(bucket, facts.seg, &self.facts);
+        let class = class_of(&facts);
+        self.classes.insert(class, facts.seg, &self.facts);
+        self.class_len[usize::from(class)] += 1;
         self.len += 1;
     }
 
@@ -139,6 +152,9 @@ impl UtilizationIndex {
         let facts = self.facts[slot];
         self.lists.unlink(self.list_of(&facts), seg);
         self.forest.remove(bucket, seg, &self.facts);
+        let class = class_of(&facts);
+        self.classes.remove(class, seg, &self.facts);
+        self.class_len[usize::from(class)] -= 1;
         self.len -= 1;
         Some(facts)
     }
@@ -166,6 +182,16 @@ impl UtilizationIndex {
         (0..=FULL).filter_map(|bucket| self.forest.youngest(bucket)).map(|seg| self.facts[seg as usize])
     }
 
+    /// Segments of a class.
+    pub fn class_len(&self, class: u8) -> u32 {
+        self.class_len[usize::from(class).min(CLASSES - 1)]
+    }
+
+    /// Segments of a class, the oldest first, full ones included; O(log n) a step.
+    pub fn of_class(&self, class: u8) -> impl Iterator<Item = SegmentFacts> + '_ {
+        self.classes.oldest(class.min(CLASSES as u8 - 1), &self.facts).map(|seg| self.facts[seg as usize])
+    }
+
     /// All segments in the index, by number.
     pub fn iter(&self) -> impl Iterator<Item = &SegmentFacts> {
         self.facts.iter().zip(&self.bucket).filter_map(|(f, b)| b.map(|_| f))
@@ -181,6 +207,10 @@ impl UtilizationIndex {
         let top = self.bucket_of.len() - 1;
         if f.is_full() { top } else { (u64::from(f.live) * top as u64 / u64::from(f.capacity)) as usize }
     }
+}
+
+fn class_of(facts: &SegmentFacts) -> u8 {
+    facts.class.min(CLASSES as u8 - 1)
 }
 
 /// Bucket of list `list` of `0..=top`: equal steps of the logit of utilization from -4 to 6, which is where victims are found.
@@ -248,14 +278,14 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Insert(u32, u32, u64),
+        Insert(u32, u32, u64, u8),
         Live(u32, u32),
         Remove(u32),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            (0..48u32, 0..=64u32, 0..1000u64).prop_map(|(s, l, c)| Step::Insert(s, l, c)),
+            (0..48u32, 0..=64u32, 0..1000u64, 0..20u8).prop_map(|(s, l, c, k)| Step::Insert(s, l, c, k)),
             (0..48u32, 0..=64u32).prop_map(|(s, l)| Step::Live(s, l)),
             (0..48u32).prop_map(Step::Remove),
         ]
@@ -269,8 +299,8 @@ mod tests {
             let mut model: std::collections::BTreeMap<u32, SegmentFacts> = Default::default();
             for (now, step) in steps.into_iter().enumerate() {
                 match step {
-                    Step::Insert(seg, live, seal_clock) => {
-                        let f = SegmentFacts { seg, live, capacity: 64, seal_clock, ..Default::default() };
+                    Step::Insert(seg, live, seal_clock, class) => {
+                        let f = SegmentFacts { seg, live, capacity: 64, seal_clock, class, ..Default::default() };
                         index.insert(f);
                         model.insert(seg, f);
                     }
@@ -291,6 +321,13 @@ mod tests {
             by_bucket.sort_unstable();
             let all: Vec<_> = index.candidates(usize::MAX).map(|f| f.seg).collect();
             prop_assert_eq!(all, by_bucket.iter().map(|c| c.2).collect::<Vec<_>>());
+            for class in 0..CLASSES as u8 {
+                let mut by_age: Vec<_> = model.values().filter(|f| class_of(f) == class).map(|f| (f.seal_clock, f.seg)).collect();
+                by_age.sort_unstable();
+                let found: Vec<_> = index.of_class(class).map(|f| f.seg).collect();
+                prop_assert_eq!(index.class_len(class) as usize, found.len());
+                prop_assert_eq!(found, by_age.iter().map(|c| c.1).collect::<Vec<_>>());
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A forest of treaps through one slab: per bucket, segments ordered by `(seal clock, segment)`.
+//! A forest of treaps through one slab: per bucket (of utilization, or a class), segments ordered by `(seal clock, segment)`.
 //!
 //! A treap (Aragon and Seidel 1989) is a search tree that is also a heap by random priorities, hence balanced in
 //! expectation. Priorities are a hash of the segment number, so nothing but two links a segment is stored. The recursion's depth is
