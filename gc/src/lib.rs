@@ -6,7 +6,10 @@
 
 pub mod features;
 pub mod index;
+pub mod midas;
+pub mod pair;
 pub mod placement;
+pub mod rng;
 
 pub mod advisor;
 pub mod runtime;

@@ -1,10 +1,11 @@
 //! The index of sealed segments by utilization and age, from which victims are chosen.
 //!
-//! A decision costs O(buckets), not O(segments). Every segment is in two intrusive structures over one slab that is
+//! A decision costs O(buckets), not O(segments). Every segment is in three intrusive structures over one slab that is
 //! indexed by segment number:
 //!
 //! - a **list** per live count (`lists`), first in, first out: the emptiest segment in O(1), for greedy;
-//! - a **treap** per utilization bucket (`treap`), ordered by seal clock: the oldest segments of a bucket in O(log n).
+//! - a **treap** per utilization bucket (`treap`), ordered by seal clock: the oldest segments of a bucket in O(log n);
+//! - a **treap** per class, ordered the same: how many segments a log head has filled, and the oldest of them.
 //!
 //! All scores in use grow with age at a fixed utilization, so the best segment of a bucket is its oldest one, and
 //! comparing the oldest of every bucket finds the best of all, up to the width of a bucket: buckets are equally wide in
@@ -15,12 +16,15 @@
 //! operation here allocates, as emergency cleaning demands (design, rule 3). A live change that stays within its bucket is
 //! O(1), one that leaves it O(log n) expected.
 
+mod ages;
 mod lists;
 mod treap;
 
+pub use ages::CLASSES;
+
 use crate::segment::SegmentFacts;
+use ages::Ages;
 use lists::LiveLists;
-use treap::Forest;
 
 /// Utilization buckets. The first holds empty segments, the last full ones, which are never offered.
 pub const BUCKETS: usize = 128;
@@ -39,8 +43,8 @@ pub struct UtilizationIndex {
     /// Bucket of each segment; `None` if it is not in the index.
     bucket: Vec<Option<u8>>,
     lists: LiveLists,
-    /// `None`: nobody asks for ages.
-    forest: Option<Forest>,
+    /// `None`: nobody asks for them.
+    ages: Option<Ages>,
     /// Bucket by list number.
     bucket_of: Vec<u8>,
     len: usize,
@@ -54,7 +58,7 @@ impl UtilizationIndex {
             facts: Vec::new(),
             bucket: Vec::new(),
             lists: LiveLists::new(top as usize + 1),
-            forest: Some(Forest::new()),
+            ages: Some(Ages::new()),
             bucket_of: (0..=top).map(|list| bucket_of(list, top)).collect(),
             len: 0,
         };
@@ -62,10 +66,10 @@ impl UtilizationIndex {
         index
     }
 
-    /// The same without the order by age, which costs most of the time: [`Self::candidates`] and [`Self::youngest`] find nothing.
+    /// The same without the orders by age, which take most of the time: what asks for the oldest or the youngest, or for a class, finds nothing.
     pub fn without_ages(segments: u32, capacity_max: u32) -> Self {
         let mut index = Self::new(segments, capacity_max);
-        index.forest = None;
+        index.ages = None;
         index
     }
 
@@ -75,8 +79,8 @@ impl UtilizationIndex {
         self.facts.resize(n, SegmentFacts::default());
         self.bucket.resize(n, None);
         self.lists.grow(n);
-        if let Some(forest) = &mut self.forest {
-            forest.grow(n);
+        if let Some(ages) = &mut self.ages {
+            ages.grow(n);
         }
     }
 
@@ -93,7 +97,7 @@ impl UtilizationIndex {
     pub fn bytes(&self) -> usize {
         self.facts.len() * (size_of::<SegmentFacts>() + size_of::<Option<u8>>())
             + self.lists.bytes()
-            + self.forest.as_ref().map_or(0, Forest::bytes)
+            + self.ages.as_ref().map_or(0, Ages::bytes)
             + self.bucket_of.len()
     }
 
@@ -108,8 +112,8 @@ impl UtilizationIndex {
         self.facts[slot] = facts;
         self.bucket[slot] = Some(bucket);
         self.lists.push(list, facts.seg);
-        if let Some(forest) = &mut self.forest {
-            forest.insert(bucket, facts.seg, &self.facts);
+        if let Some(ages) = &mut self.ages {
+            ages.insert(bucket, facts.seg, &self.facts);
         }
         self.len += 1;
     }
@@ -139,9 +143,8 @@ impl UtilizationIndex {
         let bucket = self.bucket_of[list];
         if bucket != old_bucket {
             self.bucket[slot] = Some(bucket);
-            if let Some(forest) = &mut self.forest {
-                forest.remove(old_bucket, seg, &self.facts);
-                forest.insert(bucket, seg, &self.facts);
+            if let Some(ages) = &mut self.ages {
+                ages.rebucket(old_bucket, bucket, seg, &self.facts);
             }
         }
     }
@@ -152,8 +155,8 @@ impl UtilizationIndex {
         let bucket = self.bucket.get_mut(slot)?.take()?;
         let facts = self.facts[slot];
         self.lists.unlink(self.list_of(&facts), seg);
-        if let Some(forest) = &mut self.forest {
-            forest.remove(bucket, seg, &self.facts);
+        if let Some(ages) = &mut self.ages {
+            ages.remove(bucket, seg, &self.facts);
         }
         self.len -= 1;
         Some(facts)
@@ -172,15 +175,24 @@ impl UtilizationIndex {
 
     /// The `k` oldest segments of every bucket, emptiest bucket first; full segments are left out.
     pub fn candidates(&self, k: usize) -> impl Iterator<Item = SegmentFacts> + '_ {
-        let oldest =
-            move |forest| (0..FULL).flat_map(move |bucket| Forest::oldest(forest, bucket, &self.facts).take(k));
-        self.forest.iter().flat_map(oldest).map(|seg| self.facts[seg as usize])
+        let oldest = move |ages| Ages::candidates(ages, k, &self.facts);
+        self.ages.iter().flat_map(oldest).map(|seg| self.facts[seg as usize])
     }
 
     /// The youngest segment of every bucket that is not empty, full ones included.
     pub fn youngest(&self) -> impl Iterator<Item = SegmentFacts> + '_ {
-        let youngest = |forest| (0..=FULL).filter_map(move |bucket| Forest::youngest(forest, bucket));
-        self.forest.iter().flat_map(youngest).map(|seg| self.facts[seg as usize])
+        self.ages.iter().flat_map(Ages::youngest).map(|seg| self.facts[seg as usize])
+    }
+
+    /// Segments of a class.
+    pub fn class_len(&self, class: u8) -> u32 {
+        self.ages.as_ref().map_or(0, |ages| ages.class_len(class))
+    }
+
+    /// Segments of a class, the oldest first, full ones included; O(log n) a step.
+    pub fn of_class(&self, class: u8) -> impl Iterator<Item = SegmentFacts> + '_ {
+        let oldest = move |ages| Ages::of_class(ages, class, &self.facts);
+        self.ages.iter().flat_map(oldest).map(|seg| self.facts[seg as usize])
     }
 
     /// All segments in the index, by number.
@@ -269,14 +281,14 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Insert(u32, u32, u64),
+        Insert(u32, u32, u64, u8),
         Live(u32, u32),
         Remove(u32),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            (0..48u32, 0..=64u32, 0..1000u64).prop_map(|(s, l, c)| Step::Insert(s, l, c)),
+            (0..48u32, 0..=64u32, 0..1000u64, 0..20u8).prop_map(|(s, l, c, k)| Step::Insert(s, l, c, k)),
             (0..48u32, 0..=64u32).prop_map(|(s, l)| Step::Live(s, l)),
             (0..48u32).prop_map(Step::Remove),
         ]
@@ -290,8 +302,8 @@ mod tests {
             let mut model: std::collections::BTreeMap<u32, SegmentFacts> = Default::default();
             for (now, step) in steps.into_iter().enumerate() {
                 match step {
-                    Step::Insert(seg, live, seal_clock) => {
-                        let f = SegmentFacts { seg, live, capacity: 64, seal_clock, ..Default::default() };
+                    Step::Insert(seg, live, seal_clock, class) => {
+                        let f = SegmentFacts { seg, live, capacity: 64, seal_clock, class, ..Default::default() };
                         index.insert(f);
                         model.insert(seg, f);
                     }
@@ -312,6 +324,13 @@ mod tests {
             by_bucket.sort_unstable();
             let all: Vec<_> = index.candidates(usize::MAX).map(|f| f.seg).collect();
             prop_assert_eq!(all, by_bucket.iter().map(|c| c.2).collect::<Vec<_>>());
+            for class in 0..CLASSES as u8 {
+                let mut by_age: Vec<_> = model.values().filter(|f| f.class.min(CLASSES as u8 - 1) == class).map(|f| (f.seal_clock, f.seg)).collect();
+                by_age.sort_unstable();
+                let found: Vec<_> = index.of_class(class).map(|f| f.seg).collect();
+                prop_assert_eq!(index.class_len(class) as usize, found.len());
+                prop_assert_eq!(found, by_age.iter().map(|c| c.1).collect::<Vec<_>>());
+            }
         }
     }
 }

@@ -1,10 +1,10 @@
-//! A forest of treaps through one slab: per bucket, segments ordered by `(seal clock, segment)`.
+//! A forest of treaps through one slab: per bucket (of utilization, or a class), segments ordered by `(seal clock, segment)`.
 //!
 //! A treap (Aragon and Seidel 1989) is a search tree that is also a heap by random priorities, hence balanced in
 //! expectation. Priorities are a hash of the segment number, so nothing but two links a segment is stored. The recursion's depth is
 //! that of the tree, about 2 ln n.
 
-use super::{BUCKETS, NONE};
+use super::NONE;
 use crate::segment::SegmentFacts;
 
 /// Ordered sets of segments, one per bucket.
@@ -12,7 +12,7 @@ use crate::segment::SegmentFacts;
 pub(super) struct Forest {
     /// Left and right child of each segment.
     children: Vec<[u32; 2]>,
-    roots: [u32; BUCKETS],
+    roots: Box<[u32]>,
 }
 
 type Key = (u64, u32);
@@ -30,8 +30,9 @@ fn priority(seg: u32) -> u32 {
 }
 
 impl Forest {
-    pub(super) fn new() -> Self {
-        Self { children: Vec::new(), roots: [NONE; BUCKETS] }
+    /// For buckets `0..buckets`.
+    pub(super) fn new(buckets: usize) -> Self {
+        Self { children: Vec::new(), roots: vec![NONE; buckets].into() }
     }
 
     pub(super) fn grow(&mut self, segments: usize) {

@@ -52,6 +52,11 @@ impl<M: LifetimeModel> Placement for Learned<M> {
     fn cleaning_write(&mut self, m: &MoveFacts) -> u8 {
         lifetime_class(self.model.predict(&rounded(&self.history.cleaning_row(m))))
     }
+
+    /// Without what the model holds.
+    fn bytes(&self) -> usize {
+        size_of_val(self) + self.history.bytes()
+    }
 }
 
 #[cfg(test)]

@@ -4,18 +4,26 @@
 //! are. What a policy remembers is of constant size: per block there is only what the extent holds, its birth (write clock of the last user
 //! write) and the log2 of its last update interval.
 
+mod block_table;
+mod dac;
 mod ewma;
 mod interval;
 mod learned;
+mod midas;
 mod none;
 mod sepbit;
+mod sfs;
 mod user_cleaner;
 
+pub(crate) use block_table::BlockTable;
+pub use dac::Dac;
 pub use ewma::Ewma;
 pub use interval::{interval_code, interval_log2};
 pub use learned::{Learned, LifetimeModel};
+pub use midas::Midas;
 pub use none::NoSeparation;
 pub use sepbit::SepBit;
+pub use sfs::Sfs;
 pub use user_cleaner::UserCleaner;
 
 use crate::segment::SegmentFacts;
@@ -87,18 +95,31 @@ pub trait Placement: Send {
     fn by_model(&self) -> bool {
         false
     }
+
+    /// Whether each block of a request wants to be asked about, and not the first for all. Of use to the simulator's oracles only.
+    fn per_block(&self) -> bool {
+        false
+    }
+
+    /// Memory held, its own size included; constant.
+    fn bytes(&self) -> usize {
+        size_of_val(self)
+    }
 }
 
 /// Names that [`by_name`] knows.
-pub const NAMES: [&str; 4] = ["none", "user-cleaner", "sepbit", "ewma"];
+pub const NAMES: [&str; 7] = ["none", "user-cleaner", "dac", "sfs", "sepbit", "ewma", "midas"];
 
 /// The placement of that name (see [`NAMES`]).
 pub fn by_name(name: &str) -> Option<Box<dyn Placement>> {
     Some(match name {
         "none" => Box::new(NoSeparation),
         "user-cleaner" => Box::new(UserCleaner),
+        "dac" => Box::new(Dac::default()),
+        "sfs" => Box::new(Sfs::default()),
         "sepbit" => Box::new(SepBit::default()),
         "ewma" => Box::new(Ewma),
+        "midas" => Box::new(Midas::default()),
         _ => return None,
     })
 }
@@ -135,6 +156,39 @@ mod tests {
             assert_eq!(by_name(name).map(|p| p.name()), Some(name));
         }
         assert!(by_name("best").is_none());
+    }
+
+    #[test]
+    fn every_policy_is_small_and_answers_below_its_classes() {
+        for name in NAMES {
+            let mut p = by_name(name).unwrap_or_else(|| unreachable!("{name} is in NAMES"));
+            for n in 0..10_000u64 {
+                let w = WriteFacts {
+                    ino: n % 3,
+                    first_block: n * n % 100,
+                    now: n,
+                    previous: (n > 100).then(|| n - n % 100),
+                    live_blocks: 300,
+                    ..Default::default()
+                };
+                let m = MoveFacts {
+                    first_block: n % 100,
+                    now: n,
+                    birth: n / 2,
+                    from_class: n as u8 % 20,
+                    ..Default::default()
+                };
+                assert!(p.user_write(&w) < p.classes() && p.cleaning_write(&m) < p.classes(), "{name}");
+                p.segment_cleaned(
+                    &SegmentFacts { class: n as u8 % 20, capacity: 64, live: 32, ..Default::default() },
+                    n,
+                );
+                p.emergency_move(&m);
+            }
+            assert!(p.bytes() <= 1 << 20, "{name}: {}", p.bytes());
+            assert!(p.classes() <= 8, "{name}");
+        }
+        assert!(Dac::default().bytes() > 512 << 10 && Sfs::default().bytes() > 512 << 10);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! alone. Everything is seeded: the same configuration gives the same numbers.
 
 pub mod load;
+pub mod oracle;
 pub mod rng;
 pub mod trace;
 

@@ -238,7 +238,7 @@ impl Simulator {
         }
     }
 
-    /// A request is placed as a whole, as the filesystem does: its first block speaks for all.
+    /// A request is placed as a whole, as the filesystem does: its first block speaks for all, unless the placement insists.
     fn write(&mut self, w: &BlockWrite, placement: &mut dyn Placement, mut recorder: Option<&mut Recorder>) {
         let now = self.now();
         let old = Some(self.blocks[w.block as usize]).filter(|old| old.place != NONE);
@@ -246,11 +246,12 @@ impl Simulator {
         if let Some(r) = recorder.as_deref_mut() {
             r.died(w.block, now, self.live_blocks);
         }
-        if w.request_at == 0 {
+        let per_block = placement.per_block();
+        if w.request_at == 0 || per_block {
             let facts = WriteFacts {
                 ino: w.ino,
                 first_block: w.file_block,
-                blocks: w.request_blocks,
+                blocks: if per_block { 1 } else { w.request_blocks },
                 append: w.append,
                 file_size_bytes: w.file_blocks * 4096,
                 now,

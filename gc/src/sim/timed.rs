@@ -52,6 +52,10 @@ impl<P: VictimPolicy + ?Sized> VictimPolicy for Timed<'_, P> {
         self.inner.asks_ages()
     }
 
+    fn bytes(&self) -> usize {
+        self.inner.bytes()
+    }
+
     fn tell(&mut self, volume: &VictimContext) {
         self.inner.tell(volume);
     }
@@ -92,6 +96,14 @@ impl<P: Placement + ?Sized> Placement for Timed<'_, P> {
 
     fn emergency_move(&mut self, m: &MoveFacts) {
         self.inner.emergency_move(m);
+    }
+
+    fn per_block(&self) -> bool {
+        self.inner.per_block()
+    }
+
+    fn bytes(&self) -> usize {
+        self.inner.bytes()
     }
 
     fn has_lifetime_classes(&self) -> bool {

@@ -2,22 +2,30 @@
 //!
 //! A policy scores facts and chooses; it never moves a block. The cleaner validates whatever was chosen.
 
+mod atgc;
 mod cost_age;
 mod cost_age_class;
 mod cost_benefit;
+mod d_choices;
 mod f2fs;
 mod fifo;
 mod greedy;
 mod learned;
+mod midas;
+mod random;
 mod windowed;
 
+pub use atgc::Atgc;
 pub use cost_age::CostAge;
 pub use cost_age_class::CostAgeClass;
 pub use cost_benefit::CostBenefit;
+pub use d_choices::DChoices;
 pub use f2fs::F2fs;
 pub use fifo::Fifo;
 pub use greedy::Greedy;
 pub use learned::{Learned, WorthModel, rows};
+pub use midas::Midas;
+pub use random::Random;
 pub use windowed::WindowedGreedy;
 
 use crate::features::VictimContext;
@@ -28,8 +36,19 @@ use crate::segment::SegmentFacts;
 pub const CANDIDATES_PER_BUCKET: usize = 2;
 
 /// Names that [`by_name`] knows: the fixed rules.
-pub const NAMES: [&str; 7] =
-    ["greedy", "cost-benefit", "cost-age", "cost-age-class", "f2fs", "windowed-greedy", "fifo"];
+pub const NAMES: [&str; 11] = [
+    "greedy",
+    "cost-benefit",
+    "cost-age",
+    "cost-age-class",
+    "f2fs",
+    "atgc",
+    "windowed-greedy",
+    "d-choices",
+    "random",
+    "fifo",
+    "midas",
+];
 
 /// Scores segments for cleaning.
 pub trait VictimPolicy: Send {
@@ -57,6 +76,11 @@ pub trait VictimPolicy: Send {
         let scored = index.candidates(CANDIDATES_PER_BUCKET).map(|s| (self.score(&s, now), s));
         scored.filter(|(score, _)| !score.is_nan()).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, s)| s)
     }
+
+    /// Memory held, its own size included; constant.
+    fn bytes(&self) -> usize {
+        size_of_val(self)
+    }
 }
 
 /// The policy of that name (see [`NAMES`]).
@@ -67,8 +91,12 @@ pub fn by_name(name: &str) -> Option<Box<dyn VictimPolicy>> {
         "cost-age" => Box::new(CostAge),
         "cost-age-class" => Box::new(CostAgeClass),
         "f2fs" => Box::new(F2fs::default()),
+        "atgc" => Box::new(Atgc::default()),
         "windowed-greedy" => Box::new(WindowedGreedy::default()),
+        "d-choices" => Box::new(DChoices::default()),
+        "random" => Box::new(Random::default()),
         "fifo" => Box::new(Fifo),
+        "midas" => Box::new(Midas::default()),
         _ => return None,
     })
 }
@@ -105,6 +133,15 @@ mod tests {
     }
 
     #[test]
+    fn every_policy_is_small() {
+        for name in NAMES {
+            let bytes = by_name(name).map_or(0, |p| p.bytes());
+            assert!(bytes <= 1 << 20, "{name}: {bytes}");
+        }
+        assert_eq!(DChoices::default().bytes(), 16);
+    }
+
+    #[test]
     fn no_policy_takes_a_full_segment() {
         for name in NAMES {
             assert_eq!(choice(name, &[(512, 0), (512, 5)], 1_000_000), None, "{name}");
@@ -130,7 +167,8 @@ mod tests {
         };
         let segments: Vec<_> = (0..3000).map(|_| (next(512) as u32, next(1_000_000))).collect();
         let index = index(&segments);
-        for name in NAMES {
+        // Not those that look at a few segments only.
+        for name in NAMES.into_iter().filter(|name| *name != "d-choices") {
             let mut policy = by_name(name).unwrap_or_else(|| unreachable!("{name} is in NAMES"));
             let chosen = policy.choose(&index, 1_000_001).map(|s| policy.score(&s, 1_000_001));
             let best = index.iter().map(|s| policy.score(s, 1_000_001)).max_by(f64::total_cmp);
