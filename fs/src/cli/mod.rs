@@ -19,7 +19,9 @@ pub mod mkfs;
 pub mod model;
 pub mod mount;
 pub mod options;
+pub mod progress;
 pub mod recognize;
+pub mod sim;
 pub mod size;
 pub mod tune;
 pub mod umount;
@@ -47,6 +49,7 @@ Examples:
   gleanfs ctl /mnt status                   see what the cleaner does
   gleanfs umount /mnt                       returns when all is durable
   gleanfs fsck disk.img                     read and verify everything
+  gleanfs sim --trace disk.csv.gz           what each policy would make of a recorded load
 
 Installed (or linked) as mkfs.gleanfs, mount.gleanfs, fsck.gleanfs and umount.fuse.gleanfs the program
 behaves as those helpers must, so mount -t gleanfs, fsck -t gleanfs and /etc/fstab work.";
@@ -65,6 +68,7 @@ enum Command {
     Dump(dump::Args),
     Ctl(ctl::Args),
     Model(model::Args),
+    Sim(sim::Args),
     Bench(bench::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -102,6 +106,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Dump(arguments) => dump::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Ctl(arguments) => ctl::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Model(arguments) => model::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Sim(arguments) => sim::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Completions(arguments) => completions::run(&arguments).map(|()| ExitCode::SUCCESS),

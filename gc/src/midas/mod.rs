@@ -35,6 +35,8 @@ mod search;
 pub(crate) use hot::HotBlocks;
 pub(crate) use intervals::Intervals;
 pub use plan::Plan;
+#[cfg(test)]
+pub(crate) use plan::Sizes;
 pub(crate) use search::{Observed, best};
 
 /// Groups at most, the HOT group among them.

@@ -32,6 +32,17 @@ impl Outcome {
     }
 }
 
+/// How a run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// User-written blocks before the part that is measured.
+    pub warm: u64,
+    /// User-written blocks that are measured.
+    pub writes: u64,
+    /// Whether the placement is asked about each block ([`Simulator::placing_each_block`]).
+    pub each_block: bool,
+}
+
 /// Write amplification of a stretch of the run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
@@ -74,31 +85,36 @@ pub fn run(
     sim.outcome().since(&before)
 }
 
-/// The same, and looks at it more closely. `passed` is told how many user blocks were written since it was told last.
+/// Runs and looks closely. `passed` is told how many user blocks were written since it was told last.
 pub fn measure(
     geometry: Geometry,
     load: &mut dyn Load,
     placement: &mut dyn Placement,
     victim: &mut dyn VictimPolicy,
-    (warm, writes): (u64, u64),
+    course: Course,
     passed: &mut dyn FnMut(u64),
 ) -> Measured {
-    let mut sim = simulator(geometry, load, victim);
+    let Course { warm, writes, each_block } = course;
+    let sim = simulator(geometry, load, victim);
+    let mut sim = if each_block { sim.placing_each_block() } else { sim };
     let (mut placement, mut victim) = (Timed::new(placement), Timed::new(victim));
     let mut over_time = Vec::new();
-    let stretch = ((warm + writes) / POINTS).max(1);
-    let mut drive = |sim: &mut Simulator, end: u64| {
-        while sim.now() < end {
-            let (before, blocks) = (sim.outcome(), stretch.min(end - sim.now()));
-            sim.drive(load, &mut placement, &mut victim, None, blocks);
+    let mut drive = |sim: &mut Simulator, blocks: u64| {
+        let begun = sim.now();
+        // Stretches of equal length: a short one at the end would show one victim as a peak.
+        let points = (blocks * POINTS).div_ceil((warm + writes).max(1));
+        for n in 1..=points {
+            let (before, end) = (sim.outcome(), begun + blocks * n / points);
+            let stretch = end - sim.now();
+            sim.drive(load, &mut placement, &mut victim, None, stretch);
             over_time.push(Point { clock: sim.now(), wa: sim.outcome().since(&before).wa() });
-            passed(blocks);
+            passed(stretch);
         }
     };
     drive(&mut sim, warm);
     sim.count();
     let (before, begun) = (sim.outcome(), Instant::now());
-    drive(&mut sim, warm + writes);
+    drive(&mut sim, writes);
     Measured {
         outcome: sim.outcome().since(&before),
         tally: sim.take_tally().unwrap_or_default(),
@@ -127,7 +143,8 @@ mod tests {
         let load = || Overwrites::new(8192, Pattern::Zipf(1.0), 3);
         let plain = run(geometry, &mut load(), &mut Ewma, &mut CostAge, 20_000, 30_000);
         let mut passed = 0;
-        let close = measure(geometry, &mut load(), &mut Ewma, &mut CostAge, (20_000, 30_000), &mut |n| passed += n);
+        let course = Course { warm: 20_000, writes: 30_000, each_block: false };
+        let close = measure(geometry, &mut load(), &mut Ewma, &mut CostAge, course, &mut |n| passed += n);
         assert_eq!((plain, passed), (close.outcome, 50_000));
         assert_eq!(close.tally.victims.iter().sum::<u64>(), plain.victims);
         let deaths: u64 = close.tally.lifetimes.iter().flatten().sum();

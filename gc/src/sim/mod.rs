@@ -24,7 +24,7 @@ pub use fates::{Fate, FateRecorder};
 pub use files::Files;
 pub use formulas::{fifo_uniform, greedy_uniform};
 pub use grid::on_threads;
-pub use measure::{Measured, Outcome, Point, measure, run};
+pub use measure::{Course, Measured, Outcome, Point, measure, run};
 pub use record::{Recorder, Sample};
 pub use source::{GRAMMAR, NamedSource, Source, UnknownLoad};
 pub use store::{Geometry, Simulator, Trigger};

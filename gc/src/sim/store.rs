@@ -107,6 +107,7 @@ pub struct Simulator {
     invalidated: Vec<u64>,
     fates: Option<FateRecorder>,
     tally: Option<Box<Tally>>,
+    each_block: bool,
     heads: Vec<Option<Open>>,
     free: Vec<u32>,
     /// Operations drawn ahead, and live blocks of the victim with their places. Empty between calls.
@@ -132,6 +133,7 @@ impl Simulator {
             invalidated: vec![0; segments as usize],
             fates: None,
             tally: None,
+            each_block: false,
             heads: vec![None; usize::from(heads)],
             free: (0..segments).rev().collect(),
             ahead: Vec::with_capacity(AHEAD),
@@ -148,6 +150,11 @@ impl Simulator {
     pub fn without_ages(self) -> Self {
         let Geometry { segments, segment_blocks, .. } = self.geometry;
         Self { index: UtilizationIndex::without_ages(segments, segment_blocks), ..self }
+    }
+
+    /// Asks the placement about each block of a request, as a block device would, and not about the first for all, as the filesystem does.
+    pub fn placing_each_block(self) -> Self {
+        Self { each_block: true, ..self }
     }
 
     /// What happened since the beginning.
@@ -246,7 +253,7 @@ impl Simulator {
         if let Some(r) = recorder.as_deref_mut() {
             r.died(w.block, now, self.live_blocks);
         }
-        let per_block = placement.per_block();
+        let per_block = self.each_block || placement.per_block();
         if w.request_at == 0 || per_block {
             let facts = WriteFacts {
                 ino: w.ino,

@@ -2,7 +2,7 @@
 
 use gleanfs_gc::runtime::{Origin, Progress, Request, Stage, VERSION, locate};
 
-use super::progress::Bar;
+use crate::cli::progress::Bar;
 
 /// Makes the library available to mounts if that is possible, and says in one line what became of it. True if it is there.
 pub fn provide(fetch: bool) -> bool {

@@ -7,11 +7,11 @@ use super::count;
 use super::image::Image;
 use super::load::{Scale, Side};
 use super::overwrite::{LargeFile, Until, Written};
-use super::progress::Bar;
 use super::swap::{Swapped, swap};
 use super::tree::{Copied, Manifest};
 use super::watch::{End, Timeline, steps, watch};
 use crate::cli::failure::{Failure, Result};
+use crate::cli::progress::Bar;
 use crate::cli::size::Size;
 use crate::control::status::{DeciderWork, Placements};
 

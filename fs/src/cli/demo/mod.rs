@@ -12,7 +12,6 @@ mod load;
 mod measure;
 mod overwrite;
 mod place;
-mod progress;
 mod swap;
 mod table;
 mod tree;

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use gleanfs_gc::sim::rng::{Alias, Rng};
 
 use super::blocks;
-use super::progress::Bar;
 use crate::cli::bench::process::check_interrupt;
 use crate::cli::failure::{About, Failure, Result};
+use crate::cli::progress::Bar;
 use crate::device::AlignedBuf;
 use crate::types::BLOCK_SIZE;
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 use gleanfs_gc::train::{ModelInfo, shuffled_rows_onnx};
 
 use super::image::Image;
-use super::progress::Bar;
 use super::watch::End;
 use crate::cli::failure::{About, Failure, Result};
+use crate::cli::progress::Bar;
 use crate::proxy::service::SHIPPED;
 
 /// Shares of the load at which the models are changed; what is compared lies before ([`super::table`]).

@@ -11,9 +11,9 @@ use gleanfs_gc::sim::rng::Rng;
 
 use super::load::Scale;
 use super::place::Place;
-use super::progress::Bar;
 use crate::cli::bench::process::check_interrupt;
 use crate::cli::failure::{About, Failure, Result};
+use crate::cli::progress::Bar;
 
 /// Most files and directories taken.
 const ENTRIES_MAX: usize = 12_000;

@@ -7,8 +7,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::image::Image;
 use super::overwrite::{Until, Written};
-use super::progress::Bar;
 use crate::cli::failure::Result;
+use crate::cli::progress::Bar;
 use crate::control::Status;
 use crate::types::BLOCK_SIZE;
 
