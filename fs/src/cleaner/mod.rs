@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use gleanfs_gc::features::VictimContext;
 use gleanfs_gc::index::UtilizationIndex;
 use gleanfs_gc::segment::SegmentFacts;
 use gleanfs_gc::victim::{Greedy, VictimPolicy};
@@ -105,7 +106,7 @@ pub struct Cleaner {
 /// What was decided.
 struct Choice {
     decider: Decider,
-    victim: SegNo,
+    victim: SegmentFacts,
     /// The most live blocks to move in one operation.
     moves_max: u32,
 }
@@ -189,8 +190,9 @@ impl Cleaner {
         let begun = Instant::now();
         let Some(Choice { decider, victim, moves_max }) = self.choose(emergency) else { return Ok(None) };
         let how = moving::How { emergency, moves_max, lost: &self.counters.lost_blocks };
-        let moved = moving::empty_segment(&self.volume, victim, &how)?;
-        self.volume.log().lock().segments.set_aside(victim);
+        let seg = SegNo(victim.seg);
+        let moved = moving::empty_segment(&self.volume, seg, &how)?;
+        self.volume.log().lock().segments.set_aside(seg);
         let work = match decider {
             Decider::Model => &self.counters.model,
             Decider::Fallback => &self.counters.fallback,
@@ -202,7 +204,7 @@ impl Cleaner {
         let freed = self.volume.room().segment_blocks.saturating_sub(moved.blocks + moved.nodes);
         work.freed_blocks.fetch_add(u64::from(freed), Ordering::Relaxed);
         self.pacing.cleaned(freed, begun.elapsed());
-        self.tell_placement(victim);
+        self.tell_placement(&victim);
         Ok(Some(moved))
     }
 
@@ -215,10 +217,12 @@ impl Cleaner {
     /// fixed policy, in the same call.
     fn choose(&self, emergency: bool) -> Option<Choice> {
         let (now, shortage) = (self.volume.write_clock().0, self.shortage());
+        // In an emergency nobody is asked, so nothing needs to be known.
+        let context = if emergency { VictimContext::default() } else { self.context(now) };
         let inner = self.volume.log().lock();
         let index = &inner.segments.index;
         let greedy = Greedy.choose(index, now)?;
-        let choice = |decider, s: &SegmentFacts| Choice { decider, victim: SegNo(s.seg), moves_max: PAYLOAD_MAX };
+        let choice = |decider, s: &SegmentFacts| Choice { decider, victim: *s, moves_max: PAYLOAD_MAX };
         if emergency {
             return Some(choice(Decider::Emergency, &greedy));
         }
@@ -228,7 +232,7 @@ impl Cleaner {
         match self.recommended(index, now).filter(|(s, _)| gains_enough(s)) {
             Some((s, moves_max)) => Some(Choice { moves_max, ..choice(Decider::Model, &s) }),
             None => {
-                let chosen = self.policy.lock().choose(index, now)?;
+                let chosen = self.ask(index, &context)?;
                 Some(choice(Decider::Fallback, if gains_enough(&chosen) { &chosen } else { &greedy }))
             }
         }
@@ -250,12 +254,25 @@ impl Cleaner {
         calm + (f64::from(PAYLOAD_MAX - calm) * self.shortage()) as u32
     }
 
-    /// Shows `see` the index, the write clock, and what the fixed policy would choose, under the log's lock.
-    pub fn survey<T>(&self, see: impl FnOnce(&UtilizationIndex, u64, Option<SegmentFacts>) -> T) -> T {
-        let now = self.volume.write_clock().0;
+    /// Shows `see` the index, what the volume is like, and what the fixed policy would choose, under the log's lock.
+    pub fn survey<T>(&self, see: impl FnOnce(&UtilizationIndex, VictimContext, Option<SegmentFacts>) -> T) -> T {
+        let context = self.context(self.volume.write_clock().0);
         let inner = self.volume.log().lock();
-        let rule = self.policy.lock().choose(&inner.segments.index, now);
-        see(&inner.segments.index, now, rule)
+        let rule = self.ask(&inner.segments.index, &context);
+        see(&inner.segments.index, context, rule)
+    }
+
+    /// What the volume is like. Takes locks that may not be asked for under the log's.
+    fn context(&self, now: u64) -> VictimContext {
+        let free_share = self.volume.log().available_segments() as f32 / self.volume.identity().segments.max(1) as f32;
+        VictimContext { now, live_blocks: self.volume.live_data_blocks(), free_share }
+    }
+
+    /// The fixed policy's choice.
+    fn ask(&self, index: &UtilizationIndex, context: &VictimContext) -> Option<SegmentFacts> {
+        let mut policy = self.policy.lock();
+        policy.tell(context);
+        policy.choose(index, context.now)
     }
 
     /// Blocks moved since the mount, whoever chose the victims.
@@ -264,19 +281,11 @@ impl Cleaner {
         [model, fallback, emergency].iter().map(|work| work.moved_blocks.load(Ordering::Relaxed)).sum()
     }
 
-    fn tell_placement(&self, victim: SegNo) {
+    /// The facts are those of the choice, but for the class: the index takes segments of nodes for class 0.
+    fn tell_placement(&self, victim: &SegmentFacts) {
         let now = self.volume.write_clock().0;
-        let segment = self.volume.log().lock().segments.get(victim);
-        let facts = SegmentFacts {
-            seg: victim.0,
-            live: segment.live,
-            capacity: self.volume.room().segment_blocks,
-            class: segment.head,
-            seal_clock: segment.sealed.0,
-            write_clock: segment.opened.0,
-            invalidate_clock: segment.invalidated.0,
-        };
-        self.volume.placement.lock().segment_cleaned(&facts, now);
+        let class = self.volume.log().lock().segments.get(SegNo(victim.seg)).head;
+        self.volume.placement.lock().segment_cleaned(&SegmentFacts { class, ..*victim }, now);
     }
 
     fn wish(&self, change: impl FnOnce(&mut Wishes)) {

@@ -22,7 +22,8 @@ pub const STATUS_FAILED: u8 = 32;
 Options for -o, separated by commas:
   ro, rw                 read-only (replays the log in memory, writes nothing) or read-write
   cache=SIZE             memory for data and metadata [256M]
-  policy=NAME            cleaning policy when no model decides
+  policy=VICTIM[/PLACEMENT]
+                         what decides when no model does; an unknown name lists all [cost-age-class/ewma]
   model=FILE             ONNX model for the cleaner, of either kind [the shipped ones]
   watch=FILE             use this model whenever the file is replaced
   library=FILE           ONNX Runtime library [the cached one]

@@ -9,7 +9,7 @@ use crate::control::{ControlTarget, Request, Response};
 use crate::error::{Error, Result};
 use crate::fuse::{Control, Shutdown};
 
-use super::{Core, policy_by_name, status};
+use super::{Core, policy_by_name, status, use_policy};
 
 /// Segments that `gc run` cleans at most in one call: the socket has other clients.
 const RUN_SEGMENTS_MAX: usize = 4096;
@@ -39,11 +39,7 @@ impl ControlTarget for Controls {
             },
             Request::Policy { name } => match policy_by_name(&name) {
                 Ok(policy) => {
-                    core.cleaner.set_policy(policy.victim);
-                    let unused = policy.placement.and_then(|placement| core.advice.set_fallback(placement));
-                    if let Some(placement) = unused {
-                        core.volume.set_placement(placement);
-                    }
+                    use_policy(policy, &core.cleaner, &core.volume, &core.advice);
                     Response::Done(format!("the policy is {name}"))
                 }
                 Err(e) => Response::Refused(e.to_string()),

@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use gleanfs_gc::advisor::ROWS_MAX;
-use gleanfs_gc::features::VictimContext;
-use gleanfs_gc::{placement, victim};
+use gleanfs_gc::pair::{self, Pair};
+use gleanfs_gc::placement::NoSeparation;
+use gleanfs_gc::victim;
 
 use crate::cleaner::{Background, Cleaner, Pressure};
 use crate::control::{Server, mounts};
@@ -68,43 +69,18 @@ pub const POLICY_DEFAULT: &str = "cost-age-class/ewma";
 /// Threads that write chunks.
 const WRITER_THREADS: usize = 2;
 
-/// The two halves of a policy.
-pub struct Policy {
-    pub victim: Box<dyn victim::VictimPolicy>,
-    /// `None`: the name spoke of the victim only.
-    pub placement: Option<Box<dyn placement::Placement>>,
-}
-
 /// Reads `VICTIM` or `VICTIM/PLACEMENT`.
-pub fn policy_by_name(name: &str) -> Result<Policy> {
-    let (victim, placement) = match name.split_once('/') {
-        Some((victim, placement)) => (victim, Some(placement)),
-        None => (name, None),
-    };
-    let Some(victim) = victim::by_name(victim) else {
-        bail!("no victim policy {victim}; there are {}", victim::NAMES.join(", "));
-    };
-    let placement = match placement {
-        None => None,
-        Some(name) => match placement::by_name(name) {
-            Some(placement) => Some(placement),
-            None => bail!("no placement policy {name}; there are {}", placement::NAMES.join(", ")),
-        },
-    };
-    Ok(Policy { victim, placement })
+pub fn policy_by_name(name: &str) -> Result<Pair> {
+    Ok(pair::by_name(name)?)
 }
 
-impl Policy {
-    fn of(options: &DaemonOptions) -> Result<Self> {
-        policy_by_name(options.policy.as_deref().unwrap_or(POLICY_DEFAULT))
+/// The policy of a mount, which has both halves.
+fn policy_of(options: &DaemonOptions) -> Result<Pair> {
+    let mut policy = policy_by_name(options.policy.as_deref().unwrap_or(POLICY_DEFAULT))?;
+    if policy.placement.is_none() {
+        policy.placement = policy_by_name(POLICY_DEFAULT)?.placement;
     }
-
-    fn placement_or_default(self) -> Result<Box<dyn placement::Placement>> {
-        match self.placement {
-            Some(placement) => Ok(placement),
-            None => Ok(policy_by_name(POLICY_DEFAULT)?.placement.expect("the default names both")),
-        }
-    }
+    Ok(policy)
 }
 
 /// Reads the first model, so that a bad one is refused before anything is touched. Mounts that write nothing, or whose writes must
@@ -127,17 +103,14 @@ fn surroundings(cleaner: &Arc<Cleaner>) -> Surroundings {
 }
 
 /// What the proxy of victims knows of the mount.
-fn surroundings_of_victims(cleaner: &Arc<Cleaner>, volume: &Arc<Volume>) -> VictimSurroundings {
-    let (pressed, cleaner, volume) = (Arc::clone(cleaner), Arc::clone(cleaner), Arc::clone(volume));
+fn surroundings_of_victims(cleaner: &Arc<Cleaner>) -> VictimSurroundings {
+    let (pressed, cleaner) = (Arc::clone(cleaner), Arc::clone(cleaner));
     let look = move |candidates: &mut Candidates, facts: bool| {
-        let free_share = volume.log().available_segments() as f32 / volume.identity().segments.max(1) as f32;
-        let live_blocks = volume.live_data_blocks();
-        cleaner.survey(|index, now, rule| {
-            candidates.context = VictimContext { now, live_blocks, free_share };
+        cleaner.survey(|index, context, rule| {
+            candidates.context = context;
             candidates.rule = rule;
             candidates.facts.clear();
             candidates.values.clear();
-            let context = candidates.context;
             for (segment, row) in victim::rows(index, &context).take(if facts { ROWS_MAX } else { 0 }) {
                 candidates.facts.push(segment);
                 candidates.values.extend_from_slice(&row);
@@ -147,6 +120,17 @@ fn surroundings_of_victims(cleaner: &Arc<Cleaner>, volume: &Arc<Volume>) -> Vict
         candidates.moves_max = cleaner.moves_max();
     };
     VictimSurroundings { emergency: Box::new(move || pressed.pressure() == Pressure::Emergency), look: Box::new(look) }
+}
+
+/// Puts a fixed policy to use from the next decision on, each half where it belongs, so that halves that share a plan stay together. Without a
+/// placement in it the one in use stays.
+fn use_policy(policy: Pair, cleaner: &Cleaner, volume: &Volume, advice: &Advice) {
+    cleaner.set_policy(policy.victim);
+    // What comes back when nobody advises is for the volume itself to ask.
+    let unused = policy.placement.and_then(|placement| advice.set_fallback(placement));
+    if let Some(placement) = unused {
+        volume.set_placement(placement);
+    }
 }
 
 /// What serves a mount, below its front.
@@ -226,7 +210,7 @@ impl Core {
         advised: Prepared,
         protection: protect::Protection,
     ) -> Result<Arc<Self>> {
-        let policy = || Policy::of(&options);
+        let policy = policy_of(&options)?;
         let inline = options.cleaning == Cleaning::Inline;
         let volume = Arc::new(Volume::open(
             device,
@@ -235,15 +219,16 @@ impl Core {
                 cache_bytes: options.cache_bytes,
                 writer_threads: if inline { 0 } else { WRITER_THREADS },
                 heads: options.heads,
-                placement: policy()?.placement_or_default()?,
+                placement: Box::new(NoSeparation),
             },
         )?);
-        let cleaner = Cleaner::new(Arc::clone(&volume), policy()?.victim, inline);
-        let around_victims = surroundings_of_victims(&cleaner, &volume);
+        let cleaner = Cleaner::new(Arc::clone(&volume), Box::new(victim::Greedy), inline);
+        let around_victims = surroundings_of_victims(&cleaner);
         let advice = advised
-            .start(policy()?.placement_or_default()?, surroundings(&cleaner), around_victims)
+            .start(Box::new(NoSeparation), surroundings(&cleaner), around_victims)
             .map_err(anyhow::Error::msg)?;
         cleaner.set_recommender(advice.recommender());
+        use_policy(policy, &cleaner, &volume, &advice);
         if let Some(placement) = advice.placement(volume.heads()) {
             volume.set_placement(placement);
         }

@@ -247,6 +247,11 @@ impl Placement for LearnedPlacement {
     fn by_model(&self) -> bool {
         self.by_model
     }
+
+    /// With the fallback, without what the proxy's threads hold.
+    fn bytes(&self) -> usize {
+        size_of_val(self) + self.history.bytes() + self.scores.bytes() + self.fallback.lock().bytes()
+    }
 }
 
 impl From<&WriteFacts> for Place {

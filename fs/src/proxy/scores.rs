@@ -91,6 +91,11 @@ impl Scores {
         }
     }
 
+    /// Heap bytes held.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.samples)
+    }
+
     /// A user writes the block, or the cleaner moves it; `choices` if both have a say on where it goes now.
     pub fn placed(
         &mut self,

@@ -5,7 +5,7 @@
 //! steady state is known without iterating. The last group takes in what is left and recycles. It is taken for a log that is cleaned in order, with a hot and a cold part
 //! (Desnoyers, "Analytic Models of SSD Write Performance", ACM TOS 10(2), 2014): hot is what is overwritten within 0.7 of the mean interval, as in MiDAS's `model.c`.
 
-use super::intervals::Survival;
+use super::intervals::{Rest, Survival};
 use super::plan::Sizes;
 use super::{CLASSES, HOT};
 
@@ -17,11 +17,9 @@ const NEVER_VOLUMES: f64 = 4.0;
 /// What the chain is fed with.
 #[derive(Debug)]
 pub(super) struct Input<'a> {
-    pub rest: &'a Survival,
-    /// Versions in the HOT group; nothing is known of them while there were none.
-    pub hot: Option<&'a Survival>,
-    /// Share of the user writes that goes to the HOT group.
-    pub hot_share: f64,
+    pub lives: &'a Survival,
+    /// Of the blocks that die while they would be in the HOT group, those that are written to it.
+    pub caught: f64,
     pub segment_blocks: f64,
     pub live_blocks: f64,
     /// Segments of all groups together.
@@ -38,56 +36,46 @@ pub(crate) struct Forecast {
 
 /// The forecast for these sizes; `None` if the last group has no room, or less data than none.
 pub(super) fn forecast(input: &Input<'_>, sizes: &Sizes) -> Option<Forecast> {
+    let size = |group: u8| f64::from(sizes.segments[usize::from(group)]);
+    // Nothing that is caught lives longer than the HOT group keeps it.
+    let hot_age = match sizes.queues {
+        0 => 0.0,
+        _ => input.lives.age_at((size(HOT) - 0.5) * input.segment_blocks, input.caught),
+    };
+    let rest = input.lives.without(input.caught, hot_age);
     let mut f = Forecast { wa: 1.0, ..Default::default() };
-    let (mut taken, mut entered, mut age) = (1.0 - input.hot_share, 1.0 - input.hot_share, 0.0);
-    let (mut space, mut live) = (input.segments, input.live_blocks);
-    for group in 0..sizes.queues {
-        let size = f64::from(sizes.segments[usize::from(group)]);
-        let span = |taken: f64| (size - 0.5) * input.segment_blocks / taken;
-        space -= size;
-        if group == HOT {
-            if let Some(hot) = input.hot.filter(|_| input.hot_share > 0.0) {
-                let end = span(input.hot_share);
-                f.live[0] = hot.alive(end);
-                live -= input.hot_share * hot.live_between(0.0, end);
-                taken += input.hot_share * f.live[0];
-                f.wa += input.hot_share * f.live[0];
-            }
-            continue;
-        }
-        let end = age + span(taken);
-        let survivors = input.rest.alive(end) / input.rest.alive(age).max(1e-9);
-        live -= taken / input.rest.alive(age).max(1e-9) * input.rest.live_between(age, end);
+    let (mut taken, mut age) = (rest.share, 0.0);
+    let mut space = input.segments - if sizes.queues > 0 { size(HOT) } else { 0.0 };
+    let all_to = input.lives.live_between(0.0, hot_age);
+    let mut live = input.live_blocks - (all_to - rest.share * rest.live_between(0.0, hot_age));
+    for group in HOT + 1..sizes.queues {
+        let end = age + (size(group) - 0.5) * input.segment_blocks / taken;
+        let survivors = rest.alive(end) / rest.alive(age).max(1e-9);
+        live -= rest.share * rest.live_between(age, end);
         f.live[usize::from(group)] = survivors;
         taken *= survivors;
         f.wa += taken;
-        (entered, age) = (taken, end);
-    }
-    if sizes.queues <= 1 {
-        entered = taken;
+        (space, age) = (space - size(group), end);
     }
     let alpha = space * input.segment_blocks / live;
     if live <= 0.0 || alpha <= 1.0 {
         return None;
     }
-    // In the steady state each block that comes in makes the group clean so much that as many go out.
-    f.wa += entered * (last_group(input, entered, age, live, alpha) - 1.0);
+    // In the steady state the group cleans so much that as many blocks die as come in.
+    f.wa += taken * (last_group(input, &rest, age, live, alpha) - 1.0);
     Some(f)
 }
 
-/// Write amplification of the last group, which is entered at `age` by the share `entered` of the user writes.
-fn last_group(input: &Input<'_>, entered: f64, age: f64, live: f64, alpha: f64) -> f64 {
-    let s = input.rest;
-    let scale = entered / s.alive(age).max(1e-9);
-    let (dying, time) = s.dying_between(age, s.end());
-    let never = (s.alive(age) - dying).max(0.0);
-    let never_time = NEVER_VOLUMES * input.live_blocks;
-    let mean = (time + never * never_time) / (dying + never).max(1e-9);
-    let (hot, hot_time) = s.dying_between(age, (mean * HOT_BELOW).max(age));
-    let traffic = hot / (dying + never).max(1e-9);
-    // A version in `interval` blocks of the clock is that many blocks alive, those of the queues before taken off.
-    let hot_space = (scale * (hot_time - hot * age) / live).clamp(0.0, 1.0);
-    hot_cold_fifo(alpha, traffic, hot_space)
+/// Write amplification of the last group, which is entered at `age`.
+fn last_group(input: &Input<'_>, rest: &Rest<'_>, age: f64, live: f64, alpha: f64) -> f64 {
+    let (dying, time) = rest.dying_between(age, rest.end());
+    let never = (rest.alive(age) - dying).max(0.0);
+    let all = (dying + never).max(1e-9);
+    let mean = (time + never * NEVER_VOLUMES * input.live_blocks) / all;
+    let (hot, hot_time) = rest.dying_between(age, (mean * HOT_BELOW).max(age));
+    // Of a version's life the queues before have had the first `age` blocks.
+    let hot_space = (rest.share * (hot_time - hot * age) / live).clamp(0.0, 1.0);
+    hot_cold_fifo(alpha, hot / all, hot_space)
 }
 
 /// A log that is cleaned in order, of which the share `space` gets the share `traffic` of the writes, each evenly: solves
@@ -131,23 +119,32 @@ mod tests {
         intervals.survival().expect("not empty")
     }
 
-    fn input(rest: &Survival) -> Input<'_> {
-        Input { rest, hot: None, hot_share: 0.0, segment_blocks: 256.0, live_blocks: 65_536.0, segments: 301.0 }
+    fn input(lives: &Survival, caught: f64) -> Input<'_> {
+        Input { lives, caught, segment_blocks: 256.0, live_blocks: 65_536.0, segments: 301.0 }
     }
 
     #[test]
     fn one_group_is_a_fifo_log_and_a_queue_splits_it() {
-        let rest = uniform();
-        let one = forecast(&input(&rest), &Sizes::default()).expect("there is room");
+        let lives = uniform();
+        let one = forecast(&input(&lives, 0.0), &Sizes::default()).expect("there is room");
         let alpha = 301.0 * 256.0 / 65_536.0;
         // The split of what is alike into hot and cold by the interval seen is MiDAS's, and not quite right.
         assert!((one.wa / fifo_uniform(alpha) - 1.0).abs() < 0.3, "{} {}", one.wa, fifo_uniform(alpha));
         let sizes = Sizes { segments: [1, 64, 0, 0, 0, 0], queues: 2 };
-        let two = forecast(&input(&rest), &sizes).expect("there is room");
+        let two = forecast(&input(&lives, 0.0), &sizes).expect("there is room");
         let expected = (-63.5 * 256.0 / 65_536.0f64).exp();
         assert!((two.live[1] / expected - 1.0).abs() < 0.02, "{} {expected}", two.live[1]);
         assert!(two.wa > 1.0 + expected);
         let tight = Sizes { segments: [1, 300, 0, 0, 0, 0], queues: 2 };
-        assert!(forecast(&input(&rest), &tight).is_none());
+        assert!(forecast(&input(&lives, 0.0), &tight).is_none());
+    }
+
+    #[test]
+    fn what_is_known_to_be_hot_costs_nothing() {
+        let lives = uniform();
+        let sizes = |hot| Sizes { segments: [hot, 64, 0, 0, 0, 0], queues: 2 };
+        let wa = |caught, hot| forecast(&input(&lives, caught), &sizes(hot)).map_or(f64::NAN, |f| f.wa);
+        assert!(wa(1.0, 20) < wa(0.5, 20) && wa(0.5, 20) < wa(0.1, 20));
+        assert!(wa(1.0, 20) < wa(1.0, 1));
     }
 }

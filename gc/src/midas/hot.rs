@@ -15,18 +15,12 @@ const IS_HOT: u8 = 0b100;
 #[derive(Debug, Default)]
 pub(crate) struct HotBlocks {
     blocks: BlockTable,
-    /// Age up to which a death is young; 0 before the first write.
+    /// Age up to which a death is young; a volume's worth of writes until the first look.
     young: u64,
+    has_looked: bool,
     looked_at: u64,
     ages: u64,
     victims: u64,
-}
-
-/// What the version that dies was, and the new one is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Heat {
-    pub was_hot: bool,
-    pub is_hot: bool,
 }
 
 impl HotBlocks {
@@ -34,8 +28,14 @@ impl HotBlocks {
         self.blocks.bytes()
     }
 
-    pub(crate) fn write(&mut self, w: &WriteFacts) -> Heat {
-        if self.young == 0 {
+    /// Age up to which a death is young.
+    pub(crate) fn young(&self) -> u64 {
+        self.young
+    }
+
+    /// Notes a user's write; says whether the first block is hot, for all of the run.
+    pub(crate) fn write(&mut self, w: &WriteFacts) -> bool {
+        if !self.has_looked {
             self.young = w.live_blocks.max(1);
         }
         self.follow(w.now);
@@ -49,7 +49,7 @@ impl HotBlocks {
         };
         let is_hot = count == COUNT_MAX;
         self.blocks.set_run(w.ino, w.first_block, w.blocks, if is_hot { count | IS_HOT } else { count });
-        Heat { was_hot: was_hot && w.previous.is_some(), is_hot }
+        is_hot
     }
 
     /// The cleaner moves a run of blocks, out of the HOT group or another.
@@ -69,8 +69,8 @@ impl HotBlocks {
             return;
         }
         let mean = self.ages / self.victims;
-        self.young = self.young.midpoint(mean).min(self.young + self.young / 2).max(1);
-        (self.looked_at, self.ages, self.victims) = (now, 0, 0);
+        self.young = self.young.midpoint(mean).min(self.young + self.young / 2).max(2);
+        (self.has_looked, self.looked_at, self.ages, self.victims) = (true, now, 0, 0);
     }
 }
 
@@ -78,29 +78,26 @@ impl HotBlocks {
 mod tests {
     use super::*;
 
-    fn write(hot: &mut HotBlocks, now: u64, previous: Option<u64>) -> (bool, bool) {
-        let heat =
-            hot.write(&WriteFacts { ino: 1, first_block: 5, now, previous, live_blocks: 1000, ..Default::default() });
-        (heat.was_hot, heat.is_hot)
+    fn write(hot: &mut HotBlocks, now: u64, previous: Option<u64>) -> bool {
+        hot.write(&WriteFacts { ino: 1, first_block: 5, now, previous, live_blocks: 1000, ..Default::default() })
     }
 
     #[test]
     fn three_early_deaths_in_a_row_make_hot_and_a_move_cools() {
         let mut hot = HotBlocks::default();
-        let heats = [(0, None), (10, Some(0)), (20, Some(10)), (30, Some(20)), (9000, Some(30))]
-            .map(|(now, previous)| write(&mut hot, now, previous));
-        assert_eq!(heats, [(false, false), (false, false), (false, false), (false, true), (true, true)]);
+        let writes = [(0, None), (10, Some(0)), (20, Some(10)), (30, Some(20)), (9000, Some(30))];
+        assert_eq!(writes.map(|(now, previous)| write(&mut hot, now, previous)), [false, false, false, true, true]);
         hot.moved(1, 5, 1, true);
-        let heats = [9010, 9020, 9030].map(|now| write(&mut hot, now, Some(now - 10)));
-        assert_eq!(heats, [(false, false), (false, true), (true, true)]);
+        assert_eq!([9010, 9020, 9030].map(|now| write(&mut hot, now, Some(now - 10))), [false, true, true]);
         hot.moved(1, 5, 1, false);
-        assert_eq!(write(&mut hot, 90_000, Some(9030)), (false, false), "what died old is not hot");
+        assert!(!write(&mut hot, 90_000, Some(9030)), "what died old is not hot");
     }
 
     #[test]
     fn young_follows_the_age_of_hot_segments() {
         let mut hot = HotBlocks::default();
-        write(&mut hot, 0, None);
+        hot.write(&WriteFacts { live_blocks: 1, ..Default::default() });
+        write(&mut hot, 1, None);
         hot.cleaned(200);
         hot.cleaned(400);
         write(&mut hot, 999, None);

@@ -41,6 +41,11 @@ impl Intervals {
         }
     }
 
+    /// Blocks noted.
+    pub(crate) fn blocks(&self) -> f64 {
+        self.counts.iter().copied().chain([self.never]).map(f64::from).sum()
+    }
+
     pub(crate) fn forget(&mut self) {
         self.counts.fill(0.0);
         self.never = 0.0;
@@ -48,8 +53,7 @@ impl Intervals {
 
     /// What the histogram says of lifetimes; nothing if it is empty.
     pub(crate) fn survival(&self) -> Option<Survival> {
-        let dying: f64 = self.counts.iter().copied().map(f64::from).sum();
-        let total = dying + f64::from(self.never);
+        let total = self.blocks();
         if total <= 0.0 {
             return None;
         }
@@ -117,6 +121,60 @@ impl Survival {
     pub(crate) fn end(&self) -> f64 {
         start(BINS)
     }
+
+    /// The age by which a queue that takes in the share `caught` of what dies younger has moved so many blocks on.
+    pub(crate) fn age_at(&self, blocks: f64, caught: f64) -> f64 {
+        let (mut low, mut high) = (0.0, self.end());
+        for _ in 0..40 {
+            // Ages span many magnitudes: the middle is a geometric one.
+            let middle = ((1.0 + low) * (1.0 + high)).sqrt() - 1.0;
+            if middle * caught * (1.0 - self.alive(middle)) < blocks { low = middle } else { high = middle }
+        }
+        high
+    }
+
+    /// The versions that are left when the share `caught` of those that die before an age is taken out.
+    pub(crate) fn without(&self, caught: f64, age: f64) -> Rest<'_> {
+        Rest { all: self, caught, age, share: 1.0 - caught * (1.0 - self.alive(age)) }
+    }
+}
+
+/// What is left of a survival without some of the short-lived.
+#[derive(Clone, Debug)]
+pub(crate) struct Rest<'a> {
+    all: &'a Survival,
+    caught: f64,
+    age: f64,
+    /// Share of all versions that it is.
+    pub share: f64,
+}
+
+impl Rest<'_> {
+    /// Share that lives longer than `age`.
+    pub(crate) fn alive(&self, age: f64) -> f64 {
+        let s = self.all;
+        let taken_out = self.caught * (s.alive(age) - s.alive(self.age)).max(0.0);
+        (s.alive(age) - taken_out) / self.share
+    }
+
+    /// Versions alive between two ages if one is written per block of the clock.
+    pub(crate) fn live_between(&self, from: f64, to: f64) -> f64 {
+        let s = self.all;
+        let (until, since) = (to.min(self.age), from.min(self.age));
+        let taken_out = self.caught * (s.live_between(since, until) - (until - since) * s.alive(self.age));
+        ((s.live_between(from, to) - taken_out) / self.share).max(0.0)
+    }
+
+    /// Of those that die between two ages: their share, and the sum of their lifetimes by all.
+    pub(crate) fn dying_between(&self, from: f64, to: f64) -> (f64, f64) {
+        let (all, time) = self.all.dying_between(from, to);
+        let (caught, caught_time) = self.all.dying_between(from.min(self.age), to.min(self.age));
+        ((all - self.caught * caught) / self.share, (time - self.caught * caught_time) / self.share)
+    }
+
+    pub(crate) fn end(&self) -> f64 {
+        self.all.end()
+    }
 }
 
 #[cfg(test)]
@@ -144,5 +202,26 @@ mod tests {
         assert!((share - 0.5).abs() < 1e-6 && (time / 5000.0 - 1.0).abs() < 0.02, "{share} {time}");
         intervals.forget();
         assert!(intervals.survival().is_none());
+    }
+
+    #[test]
+    fn what_is_caught_is_missing_from_the_rest() {
+        // Lifetimes are even from 0 to 1000.
+        let mut intervals = Intervals::default();
+        (0..100_000).for_each(|n| intervals.note(Some(n / 100), 1));
+        let s = intervals.survival().expect("not empty");
+        // 0.5 t^2 / 1000 = 45 at t = 300.
+        let age = s.age_at(45.0, 0.5);
+        assert!((age - 300.0).abs() < 5.0, "{age}");
+        let rest = s.without(0.5, 300.0);
+        assert!((rest.share - 0.85).abs() < 0.005);
+        for (age, alive) in [(0.0, 1.0), (100.0, 0.8 / 0.85), (300.0, 0.7 / 0.85), (800.0, 0.2 / 0.85)] {
+            assert!((rest.alive(age) - alive).abs() < 0.01, "{age}: {}", rest.alive(age));
+        }
+        // From 0 to 300 half of the triangle of base 300 and height 0.3 is missing.
+        let live = rest.live_between(0.0, 400.0) * 0.85;
+        assert!((live - (400.0 * 0.8 - 0.5 * 0.5 * 300.0 * 0.3)).abs() < 3.0, "{live}");
+        let (share, time) = rest.dying_between(200.0, 400.0);
+        assert!((share * 0.85 - 0.15).abs() < 0.005 && (time * 0.85 - (12.5 + 35.0)).abs() < 2.0, "{share} {time}");
     }
 }

@@ -22,8 +22,8 @@
 //! | `search` | the best configuration |
 //!
 //! Differences to the publication. At most [`CLASSES`] groups, as many as other placements have heads, and the last is always class [`LAST`], so that nothing has to
-//! be renamed when their number changes. Intervals are not sampled, because an extent says when a block was written last, nor are they counted in units of a segment, but in geometric steps. HOT and other writes
-//! have distributions of their own, where the original takes all intervals below an age for HOT's. A group that is to shrink is cleaned from its old end until it has, where the original hands its
+//! be renamed when their number changes. Intervals are not sampled, because an extent says when a block was written last, nor are they counted in units of a segment, but in geometric steps. Of the intervals below
+//! an age the original takes all for HOT's; here the share is measured that its counters have caught. A group that is to shrink is cleaned from its old end until it has, where the original hands its
 //! oldest segments to the last group as they are.
 
 mod chain;

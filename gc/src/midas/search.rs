@@ -2,7 +2,7 @@
 //!
 //! First group by group: the last is split, and the size of the new one before it that promises least is kept. Then, in rounds, each size is tried again with the others fixed. Where the
 //! original tries every number of segments, here steps grow with the size, so that a large volume costs no more than a small one: the write that ends an
-//! epoch waits for it, about a millisecond once in four volumes' writes.
+//! epoch waits for it, a few milliseconds once in four volumes' writes.
 
 use super::chain::{Forecast, Input, forecast};
 use super::intervals::Intervals;
@@ -18,14 +18,17 @@ const HOT_SHARE_MAX: f64 = 0.25;
 /// Segments that the last group keeps.
 const LAST_MIN: f64 = 8.0;
 
+/// Of the short-lived at least this share counts as caught, so that the HOT group is tried at all.
+const CAUGHT_MIN: f64 = 0.05;
+
 /// What was seen in an epoch.
 #[derive(Debug)]
 pub(crate) struct Observed<'a> {
-    /// Update intervals of versions that were not in the HOT group.
-    pub rest: &'a Intervals,
-    pub hot: &'a Intervals,
+    pub intervals: &'a Intervals,
     /// Share of the user writes that went to the HOT group.
     pub hot_share: f64,
+    /// Age up to which a death was young.
+    pub young: u64,
     pub segment_blocks: u32,
     pub live_blocks: u64,
     /// Segments of all groups together.
@@ -34,11 +37,11 @@ pub(crate) struct Observed<'a> {
 
 /// The configuration that promises least write amplification.
 pub(crate) fn best(seen: &Observed<'_>) -> Option<(Sizes, Forecast)> {
-    let (rest, hot) = (seen.rest.survival()?, seen.hot.survival());
+    let lives = seen.intervals.survival()?;
+    let young = 1.0 - lives.alive(seen.young as f64);
     let input = Input {
-        rest: &rest,
-        hot: hot.as_ref(),
-        hot_share: if hot.is_some() { seen.hot_share } else { 0.0 },
+        lives: &lives,
+        caught: (seen.hot_share / young.max(1e-9)).clamp(CAUGHT_MIN, 1.0),
         segment_blocks: f64::from(seen.segment_blocks),
         live_blocks: seen.live_blocks as f64,
         segments: f64::from(seen.segments),
@@ -53,12 +56,13 @@ pub(crate) fn best(seen: &Observed<'_>) -> Option<(Sizes, Forecast)> {
         }
     }
     for _ in 0..ROUNDS {
+        let before = best.forecast.wa;
         for group in HOT..best.sizes.queues {
-            if let Some(tried) =
-                Best::of(&input, best.sizes.clone(), group).filter(|t| t.forecast.wa < best.forecast.wa)
-            {
-                best = tried;
-            }
+            let tried = Best::of(&input, best.sizes.clone(), group);
+            best = tried.filter(|t| t.forecast.wa < best.forecast.wa).unwrap_or(best);
+        }
+        if best.forecast.wa == before {
+            break;
         }
     }
     Some((best.sizes, best.forecast))
@@ -100,17 +104,17 @@ mod tests {
 
     #[test]
     fn a_bimodal_load_gets_a_queue_that_lets_the_short_lived_die() {
-        let (mut rest, mut rng) = (Intervals::default(), crate::rng::Rng::new(3));
+        let (mut intervals, mut rng) = (Intervals::default(), crate::rng::Rng::new(3));
         // Nine of ten writes go to 4096 blocks in turn, more or less, the others to 61440.
         for _ in 0..200_000 {
             let mean = 4096.0 / 0.9;
-            rest.note(Some((mean * (0.8 + 0.4 * rng.unit())) as u64), 9);
-            rest.note(Some((-(1.0 - rng.unit()).ln() * 614_400.0) as u64), 1);
+            intervals.note(Some((mean * (0.8 + 0.4 * rng.unit())) as u64), 9);
+            intervals.note(Some((-(1.0 - rng.unit()).ln() * 614_400.0) as u64), 1);
         }
         let seen = Observed {
-            rest: &rest,
-            hot: &Intervals::default(),
+            intervals: &intervals,
             hot_share: 0.0,
+            young: 65_536,
             segment_blocks: 64,
             live_blocks: 65_536,
             segments: 1204,
@@ -125,7 +129,7 @@ mod tests {
     fn nothing_seen_is_no_plan() {
         let none = Intervals::default();
         let seen =
-            Observed { rest: &none, hot: &none, hot_share: 0.0, segment_blocks: 64, live_blocks: 1, segments: 9 };
+            Observed { intervals: &none, hot_share: 0.0, young: 9, segment_blocks: 64, live_blocks: 1, segments: 9 };
         assert!(best(&seen).is_none());
     }
 }

@@ -150,7 +150,7 @@ mod tests {
 
     fn future() -> Arc<Future> {
         let ops = [write(0), write(1), write(0), Op::Discard(1), Op::Discard(7), write(1), write(2), write(0)];
-        Future::of(&mut Listed(ops.to_vec().into_iter()), 6)
+        Future::of(&mut Listed(Vec::from(ops).into_iter()), 6)
     }
 
     #[test]
