@@ -32,7 +32,7 @@ pub fn draw(report: &Report, path: &Path) -> Result<(), Error> {
 
 fn color(n: usize) -> HSLColor {
     // The golden angle keeps any number of neighbours apart.
-    HSLColor(n as f64 * 0.381_966 % 1.0, 0.75, if n % 2 == 0 { 0.4 } else { 0.55 })
+    HSLColor(n as f64 * 0.381_966 % 1.0, 0.75, if n.is_multiple_of(2) { 0.4 } else { 0.55 })
 }
 
 fn over_time(table: &Table, area: &Area<'_>) -> Result<(), Error> {
