@@ -7,7 +7,7 @@
 use super::chain::{Forecast, Input, forecast};
 use super::intervals::Intervals;
 use super::plan::Sizes;
-use super::{CLASSES, HOT, LAST};
+use super::{HOT, LAST};
 
 /// Rounds of the second phase.
 const ROUNDS: usize = 4;
@@ -95,8 +95,6 @@ impl Best {
         best
     }
 }
-
-const _: () = assert!(CLASSES > 2);
 
 #[cfg(test)]
 mod tests {
