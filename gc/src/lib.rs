@@ -6,6 +6,7 @@
 
 pub mod features;
 pub mod index;
+pub mod learn;
 pub mod midas;
 pub mod pair;
 pub mod placement;

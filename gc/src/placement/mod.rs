@@ -80,6 +80,10 @@ pub trait Placement: Send {
 
     fn cleaning_write(&mut self, m: &MoveFacts) -> u8;
 
+    /// Blocks of a file are no longer used. Of blocks that are overwritten [`Self::user_write`] tells. So far
+    /// the simulator alone calls this.
+    fn discarded(&mut self, _ino: u64, _first_block: u64, _blocks: u64, _now: u64) {}
+
     /// A segment was chosen as victim; `s` is how it was when chosen.
     fn segment_cleaned(&mut self, _s: &SegmentFacts, _now: u64) {}
 

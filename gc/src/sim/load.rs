@@ -11,6 +11,16 @@ pub enum Op {
     Discard(u32),
 }
 
+impl Op {
+    /// The block of the volume that it is about.
+    pub fn block(&self) -> u32 {
+        match self {
+            Self::Write(w) => w.block,
+            Self::Discard(block) => *block,
+        }
+    }
+}
+
 /// A block that a user writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockWrite {

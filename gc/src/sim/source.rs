@@ -113,7 +113,9 @@ fn kind(text: &str) -> Option<Kind> {
         ("shifting", &[traffic, space, periods]) if is_share(traffic) && is_share(space) && periods > 0.0 => {
             Some(Kind::Shifting { traffic, space, periods })
         }
-        ("drifting", &[theta, space, periods]) if is_theta(theta) && is_share(space) && periods > 0.0 => {
+        ("drifting", &[theta, space, periods])
+            if is_theta(theta) && (is_share(space) || space == 1.0) && periods > 0.0 =>
+        {
             Some(Kind::Drifting { theta, space, periods })
         }
         ("tenants", &[theta, skewed, circular]) if is_theta(theta) && skewed + circular <= 100.0 => {

@@ -209,7 +209,7 @@ impl Simulator {
         while self.done.user < end {
             let mut ahead = std::mem::take(&mut self.ahead);
             ahead.extend((self.done.user..end).take(AHEAD).map(|_| load.next_op()));
-            self.fetch(&ahead);
+            self.fetch(ahead.iter().map(Op::block));
             for op in ahead.drain(..) {
                 self.step(&op, placement, recorder.as_deref_mut());
                 while self.must_clean() && self.clean(placement, victim, recorder.as_deref_mut()) {}
@@ -218,14 +218,9 @@ impl Simulator {
         }
     }
 
-    /// Reads what the operations will need. None of these reads waits for another, as those of one operation after the other do.
-    fn fetch(&self, ops: &[Op]) {
-        let slot = |op: &Op| match op {
-            Op::Write(w) => w.block,
-            Op::Discard(block) => *block,
-        };
-        let places = ops.iter().map(|op| self.blocks[slot(op) as usize].place);
-        std::hint::black_box(places.fold(0, |all, place| all ^ place));
+    /// Reads what will be needed of these blocks. None of these reads waits for another, as those do that decide what comes next.
+    fn fetch(&self, blocks: impl Iterator<Item = u32>) {
+        std::hint::black_box(blocks.fold(0, |all, block| all ^ self.blocks[block as usize].place));
     }
 
     fn step(&mut self, op: &Op, placement: &mut dyn Placement, mut recorder: Option<&mut Recorder>) {
@@ -234,6 +229,8 @@ impl Simulator {
                 if let Some(r) = recorder.as_deref_mut() {
                     r.died(*block, self.now(), self.live_blocks);
                 }
+                let Block { ino, file_block, .. } = self.blocks[*block as usize];
+                placement.discarded(ino, file_block, 1, self.now());
                 self.kill(*block);
             }
             Op::Write(w) => self.write(w, placement, recorder),
@@ -369,6 +366,8 @@ impl Simulator {
         if let Some(tally) = &mut self.tally {
             tally.victim(facts.utilization());
         }
+        let first = (facts.seg * self.geometry.segment_blocks) as usize;
+        self.fetch(self.owner[first..first + self.geometry.segment_blocks as usize].iter().copied());
         let mut moving = std::mem::take(&mut self.moving);
         moving.extend(live_in(facts.seg, self.geometry.segment_blocks, &self.owner, &self.blocks));
         for (block, b) in moving.drain(..) {

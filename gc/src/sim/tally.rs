@@ -1,16 +1,14 @@
 //! What a run is made of, beyond its sums: how full victims were, and how long the blocks of each class lived.
 
-use crate::placement::relative_log2;
-
 /// Bins of utilization, equally wide from 0 to 1.
 pub const UTILIZATION_BINS: usize = 20;
 /// Classes that are told apart; higher ones count as the last.
 pub const CLASSES: usize = 16;
 /// Bins of lifetime: [`LIFETIME_STEPS`] per factor of two.
 pub const LIFETIME_BINS: usize = 80;
-const LIFETIME_STEPS: f32 = 4.0;
+const LIFETIME_STEPS: i32 = 4;
 /// log2 of the shortest lifetime that is told apart, as a share of the live blocks.
-const LIFETIME_LEAST: f32 = -16.0;
+const LIFETIME_LEAST: i32 = -16;
 
 /// Counts of victims and of deaths.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +33,8 @@ impl Tally {
     }
 
     pub(super) fn died(&mut self, class: u8, lifetime: u64, live_blocks: u64) {
-        let bin = (relative_log2(lifetime, live_blocks) - LIFETIME_LEAST) * LIFETIME_STEPS;
-        let bin = bin.clamp(0.0, (LIFETIME_BINS - 1) as f32) as usize;
+        let bin = quarters(lifetime) - quarters(live_blocks) - LIFETIME_LEAST * LIFETIME_STEPS;
+        let bin = bin.clamp(0, LIFETIME_BINS as i32 - 1) as usize;
         self.lifetimes[usize::from(class).min(CLASSES - 1)][bin] += 1;
     }
 
@@ -51,8 +49,15 @@ impl Tally {
             sum > wanted
         };
         let bin = bins.iter().position(reached)?;
-        Some(LIFETIME_LEAST + (bin as f32 + 0.5) / LIFETIME_STEPS)
+        Some(LIFETIME_LEAST as f32 + (bin as f32 + 0.5) / LIFETIME_STEPS as f32)
     }
+}
+
+/// log2 in quarters, straight lines between powers of two: off by less than half a bin, and this is asked of every write.
+fn quarters(n: u64) -> i32 {
+    let power = n.max(1).ilog2();
+    let fraction = (n.max(1) << (63 - power) >> 61) & 3;
+    (power * 4) as i32 + fraction as i32
 }
 
 #[cfg(test)]

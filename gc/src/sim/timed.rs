@@ -90,6 +90,10 @@ impl<P: Placement + ?Sized> Placement for Timed<'_, P> {
         self.call(EVERY, |policy| policy.cleaning_write(m))
     }
 
+    fn discarded(&mut self, ino: u64, first_block: u64, blocks: u64, now: u64) {
+        self.inner.discarded(ino, first_block, blocks, now);
+    }
+
     fn segment_cleaned(&mut self, s: &SegmentFacts, now: u64) {
         self.inner.segment_cleaned(s, now);
     }

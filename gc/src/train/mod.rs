@@ -10,6 +10,7 @@ mod mlp;
 mod onnx;
 mod protobuf;
 mod suite;
+mod trees;
 mod worth;
 
 pub use control::{ShuffledRows, constant_onnx, shuffled_labels, shuffled_rows_onnx};
@@ -17,6 +18,7 @@ pub use fit::{FitOptions, fit};
 pub use mlp::Mlp;
 pub use onnx::{ModelError, ModelInfo, ModelKind};
 pub use suite::{Scene, evaluation_scenes, training_scenes};
+pub use trees::{Node, Split, TreeOptions, Trees, fit_trees};
 pub use worth::{READS, WorthNet, WorthOptions, WorthSample, collect_worth, train_victim};
 
 use crate::features::{CONTRACT, PLACEMENT};

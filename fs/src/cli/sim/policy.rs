@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use gleanfs_gc::learn::Online;
 use gleanfs_gc::pair;
 use gleanfs_gc::placement::{self, Placement};
 use gleanfs_gc::sim::oracle::{Future, Oracle};
@@ -43,6 +44,7 @@ enum Victim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Placing {
     Fixed,
+    Online,
     Learned,
     ShuffledRows,
     Constant,
@@ -51,7 +53,8 @@ enum Placing {
 }
 
 /// Names beside those of fixed rules.
-const PLACINGS: [(&str, Placing); 5] = [
+const PLACINGS: [(&str, Placing); 6] = [
+    ("online", Placing::Online),
     ("learned", Placing::Learned),
     ("shuffled-rows", Placing::ShuffledRows),
     ("constant", Placing::Constant),
@@ -105,7 +108,7 @@ impl Pair {
         match (self.victim, self.placement) {
             (_, Placing::Fk | Placing::Geometric) => Kind::Oracle,
             (_, Placing::ShuffledRows | Placing::Constant) => Kind::Control,
-            (Victim::Learned, _) | (_, Placing::Learned) => Kind::Model,
+            (Victim::Learned, _) | (_, Placing::Learned | Placing::Online) => Kind::Model,
             (Victim::Fixed, Placing::Fixed) => Kind::Rule,
         }
     }
@@ -128,6 +131,7 @@ impl Pair {
         let model = || around.models.placement.clone();
         match self.placement {
             Placing::Fixed => placement::by_name(name).expect("the name was looked up when it was read"),
+            Placing::Online => Box::new(Online::new(around.seed)),
             Placing::Learned => Box::new(placement::Learned::new(model())),
             Placing::ShuffledRows => Box::new(placement::Learned::new(ShuffledRows::new(model(), around.seed))),
             Placing::Constant => Box::new(placement::Learned::new(model().constant())),
