@@ -113,26 +113,27 @@ mod tests {
     use crate::sim::{Geometry, NamedSource, run};
     use crate::victim::CostAgeClass;
 
-    const BLOCKS: u32 = 32_768;
+    const BLOCKS: u32 = 16_384;
 
     /// Blocks moved, by a placement of that name or by the one that is given.
     fn moved(load: &str, rule: Result<&str, &mut dyn Placement>) -> u64 {
         let source = load.parse::<NamedSource>().map(|s| s.of(BLOCKS)).unwrap_or_else(|e| panic!("{e}"));
         let geometry = Geometry::garbage(source.live_blocks(BLOCKS), 64, 0.15, 6);
-        let (mut load, n) = (source.load(BLOCKS, 11), u64::from(BLOCKS) * 6);
+        // What it learns needs some volume writes to be learnt.
+        let (mut load, warm, n) = (source.load(BLOCKS, 11), u64::from(BLOCKS) * 12, u64::from(BLOCKS) * 6);
         match rule {
             Ok(name) => {
                 let pair::Pair { mut victim, placement } = pair::by_name(name).unwrap_or_else(|e| panic!("{e}"));
                 let mut placement = placement.expect("both are named");
-                run(geometry, load.as_mut(), placement.as_mut(), victim.as_mut(), n, n).moved
+                run(geometry, load.as_mut(), placement.as_mut(), victim.as_mut(), warm, n).moved
             }
-            Err(placement) => run(geometry, load.as_mut(), placement, &mut CostAgeClass, n, n).moved,
+            Err(placement) => run(geometry, load.as_mut(), placement, &mut CostAgeClass, warm, n).moved,
         }
     }
 
     #[test]
     fn what_it_learns_beats_every_fixed_rule_where_rules_know_too_little() {
-        for (load, share) in [("files", 0.8), ("shifting:0.9/0.1/1.5", 0.97)] {
+        for (load, share) in [("files", 0.8), ("shifting:0.9/0.1/1.5", 0.97), ("zipf:1", 1.02)] {
             let rules = ["cost-age/sepbit", "cost-age-class/ewma", "cost-age/dac"];
             let best = rules.map(|name| moved(load, Ok(name))).into_iter().min().unwrap_or(0);
             let online = moved(load, Err(&mut Online::new(5)));
