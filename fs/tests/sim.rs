@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{gleanfs, said};
 use serde_json::Value;
 
-const SMALL: [&str; 6] = ["sim", "--size", "16M", "--segment", "128K", "--times=4"];
+const SMALL: [&str; 4] = ["sim", "--size=16M", "--segment=128K", "--times=4"];
 
 fn json(words: &[&str]) -> Value {
     serde_json::from_str(&said(&[&SMALL[..], words, &["--json"]].concat())).unwrap()
@@ -87,11 +87,13 @@ fn what_cannot_be_simulated_is_one_line() {
         (vec!["--load", "zipf"], vec!["zipf:THETA"]),
         (vec!["--load", "uniform", "--policy", "best/none"], vec!["best", "cost-age-class"]),
         (vec!["--load", "uniform", "--full", "99%"], vec!["spare segments"]),
+        (vec!["--load", "uniform", "--size", "15T"], vec!["uniform: a log of"]),
+        (vec!["--load", "uniform", "--segment", "2T"], vec!["uniform: a log of"]),
         (vec!["--load", "uniform", "--model", &unknown], vec!["unknown"]),
         (vec!["--load", "uniform", "--score", "0%"], vec!["--score"]),
         (vec![], vec!["--load", "--trace"]),
     ] {
-        let words = [&SMALL[..], &words].concat();
+        let words = [&["sim"], &words[..]].concat();
         let output = gleanfs(&words).output().unwrap();
         let line = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{words:?}: {line}");

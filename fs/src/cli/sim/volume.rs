@@ -35,6 +35,9 @@ pub enum Fullness {
     Utilization(f64),
 }
 
+/// Places that a simulated log has at most: a run holds some forty bytes for each.
+const PHYSICAL_BLOCKS_MAX: f64 = (1u32 << 28) as f64;
+
 impl Volume {
     /// A generated load that writes the volume `times` over; the last `scored` share counts.
     pub fn made(source: &NamedSource, blocks: u32, times: f64, scored: f64) -> Self {
@@ -79,13 +82,21 @@ impl Volume {
     /// The log that the load goes to, or why there is none.
     pub fn geometry(&self, segment_blocks: u32, fullness: Fullness, heads: u8) -> Result<Geometry, String> {
         let segments = f64::from(self.live_blocks) / f64::from(segment_blocks);
-        let spare = match fullness {
-            Fullness::Garbage(share) => segments / (1.0 - share) * share,
-            Fullness::Utilization(share) => segments / share - segments,
+        let name = &self.name;
+        let share = match fullness {
+            Fullness::Garbage(share) => 1.0 - share,
+            Fullness::Utilization(share) => share,
         };
+        // With room for every head's open segment, and a little more.
+        let physical = (segments / share + 4.0 * f64::from(heads) + 8.0) * f64::from(segment_blocks);
+        if physical > PHYSICAL_BLOCKS_MAX {
+            return Err(format!(
+                "{name}: a log of {physical:.0} blocks is more than the {PHYSICAL_BLOCKS_MAX} that are simulated"
+            ));
+        }
+        let spare = segments / share - segments;
         let needed = 2.0 * f64::from(heads) + 4.0;
         if matches!(fullness, Fullness::Utilization(_)) && spare < needed {
-            let name = &self.name;
             return Err(format!(
                 "{name}: {spare:.0} spare segments are too few for {heads} heads; take smaller segments or a larger volume"
             ));
