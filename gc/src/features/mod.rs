@@ -8,10 +8,13 @@
 //! [`LOG2_MIN`]..=[`LOG2_MAX`]. So a model that was fitted to a small volume means the same on a large one. An unknown one is [`LOG2_MAX`].
 
 pub mod history;
+mod kind;
 mod likeness;
+mod lives;
 mod placement;
 mod victim;
 
+pub use kind::FileKind;
 pub use likeness::{Likeness, LikenessMask, rounded};
 pub(crate) use placement::forget_table;
 pub use placement::{PLACEMENT, PlacementFeature, PlacementRow};

@@ -9,7 +9,7 @@ pub use watched::{FileBlock, Watched};
 
 use crate::features::PlacementRow;
 use crate::features::history::History;
-use crate::placement::{Ewma, LIFETIME_CLASSES, MoveFacts, Placement, WriteFacts};
+use crate::placement::{DiscardFacts, Ewma, LIFETIME_CLASSES, MoveFacts, Placement, WriteFacts};
 use crate::train::{TreeOptions, Trees, fit_trees};
 
 /// Fits per write of all live blocks.
@@ -96,8 +96,9 @@ impl Placement for Online {
         self.class(&row, Ewma::expects_moved(m))
     }
 
-    fn discarded(&mut self, ino: u64, first_block: u64, blocks: u64, now: u64) {
-        self.died(ino, first_block, blocks, now);
+    fn discarded(&mut self, d: &DiscardFacts) {
+        self.history.discarded(d);
+        self.died(d.ino, d.first_block, d.blocks, d.now);
     }
 
     /// Mostly samples. Of a mount they are the trainer's, not the daemon's.
