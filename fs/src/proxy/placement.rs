@@ -46,8 +46,8 @@ pub struct LearnedPlacement {
     history: History,
     scores: Scores,
     heads: u8,
-    /// Model and fallback that `scores` speak of.
-    serial: u64,
+    /// Line of models and fallback that `scores` speak of.
+    lineage: u64,
     fallbacks: u64,
     fallback_has_lifetimes: bool,
     evidence: Evidence,
@@ -65,7 +65,7 @@ impl LearnedPlacement {
         };
         Self {
             fallback_has_lifetimes,
-            serial: shared.serial(),
+            lineage: shared.lineage(),
             fallbacks: shared.fallbacks(),
             shared,
             fallback,
@@ -147,9 +147,9 @@ impl LearnedPlacement {
     }
 
     fn look(&mut self, row: &PlacementRow) -> Option<u8> {
-        let serial = self.shared.serial();
-        if serial != self.serial {
-            self.serial = serial;
+        let lineage = self.shared.lineage();
+        if lineage != self.lineage {
+            self.lineage = lineage;
             self.scores.model_changed();
         }
         let fallbacks = self.shared.fallbacks();

@@ -250,6 +250,9 @@ mod tests {
         }
 
         fn discarded(&mut self, d: &crate::placement::DiscardFacts) {
+            if let Some(model) = &mut self.model {
+                model.discarded(d);
+            }
             self.tell(&Event::Discard(*d));
         }
     }
