@@ -257,6 +257,7 @@ impl Placement for LearnedPlacement {
 
     fn discarded(&mut self, d: &DiscardFacts) {
         self.history.discarded(d);
+        self.scores.discarded(d);
         self.fallback.lock().discarded(d);
     }
 

@@ -4,6 +4,7 @@
 //! limited, can open nothing, and may be killed at any time. It writes no file: what it has learnt it sends to the daemon, who checks it like any other model.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -92,7 +93,8 @@ pub fn trainer_main(words: impl Iterator<Item = OsString>) -> ! {
     std::process::exit(i32::from(outcome.is_err()));
 }
 
-fn confine(ring: RawFd, socket: RawFd, parent: i32) -> Result<(RingReader, UnixStream), String> {
+/// The socket as a file: the sandbox allows read(2) and write(2), and not what else there is for sockets.
+fn confine(ring: RawFd, socket: RawFd, parent: i32) -> Result<(RingReader, File), String> {
     if !reserve::die_with(parent) {
         return Err("its parent is gone".into());
     }
@@ -108,14 +110,14 @@ fn confine(ring: RawFd, socket: RawFd, parent: i32) -> Result<(RingReader, UnixS
 /// The trainer at work.
 struct Pupilage {
     ring: RingReader,
-    socket: UnixStream,
+    socket: File,
     trainer: Trainer,
     report: Report,
     not_before: Instant,
 }
 
 impl Pupilage {
-    fn new(ring: RingReader, socket: UnixStream) -> Self {
+    fn new(ring: RingReader, socket: File) -> Self {
         let trainer = Trainer::new(SEED);
         Self { ring, socket, trainer, report: Report::default(), not_before: Instant::now() }
     }
@@ -182,7 +184,7 @@ fn cpu_time() -> Duration {
     Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
 }
 
-fn readable(socket: &UnixStream, patience: Duration) -> io::Result<bool> {
+fn readable(socket: &impl AsFd, patience: Duration) -> io::Result<bool> {
     let patience = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: i64::from(patience.subsec_nanos()) };
     match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&patience)) {
         Ok(ready) => Ok(ready > 0),
@@ -191,14 +193,14 @@ fn readable(socket: &UnixStream, patience: Duration) -> io::Result<bool> {
     }
 }
 
-fn write_line(socket: &mut UnixStream, value: &impl serde::Serialize) -> io::Result<()> {
+fn write_line(socket: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     socket.write_all(&line)
 }
 
 /// Reads one line, byte by byte: what comes after it may be a model. The other side's end is an error.
-fn read_line<T: serde::de::DeserializeOwned>(socket: &mut UnixStream) -> io::Result<Option<T>> {
+fn read_line<T: serde::de::DeserializeOwned>(socket: &mut impl Read) -> io::Result<Option<T>> {
     let mut line = Vec::new();
     let mut byte = [0];
     while line.len() < LINE_BYTES_MAX {
