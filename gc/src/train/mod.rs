@@ -6,6 +6,7 @@
 
 mod control;
 mod fit;
+mod lifetime;
 mod mlp;
 mod onnx;
 mod protobuf;
@@ -15,6 +16,7 @@ mod worth;
 
 pub use control::{ShuffledRows, constant_onnx, shuffled_labels, shuffled_rows_onnx};
 pub use fit::{FitOptions, fit};
+pub use lifetime::LifetimeNet;
 pub use mlp::Mlp;
 pub use onnx::{ModelError, ModelInfo, ModelKind};
 pub use suite::{Scene, evaluation_scenes, training_scenes};

@@ -17,7 +17,7 @@ use super::fit::{FitOptions, fit};
 use super::mlp::Mlp;
 use super::onnx::{ModelError, ModelInfo, ModelKind};
 use super::suite::{Scene, training_scenes};
-use crate::features::{CONTRACT, VICTIM, VictimContext, VictimFeature, VictimRow, select};
+use crate::features::{CONTRACT, VICTIM, VictimContext, VictimFeature, VictimRow};
 use crate::index::UtilizationIndex;
 use crate::placement::{Ewma, Learned, Placement};
 use crate::segment::SegmentFacts;
@@ -49,8 +49,7 @@ impl WorthNet {
         if info.kind != ModelKind::Victim {
             return Err(ModelError::Unsupported("it is not for victims"));
         }
-        let columns = select(&CONTRACT.victim, info.features.iter().map(String::as_str))
-            .map_err(|_| ModelError::Unsupported("it wants a feature that there is not"))?;
+        let columns = info.columns(&CONTRACT.victim)?;
         Ok(Self { mlp, columns })
     }
 }
