@@ -21,7 +21,7 @@ pub use mlp::Mlp;
 pub use onnx::{ModelError, ModelInfo, ModelKind};
 pub use suite::{Scene, evaluation_scenes, training_scenes};
 pub use trees::{Node, Split, TreeOptions, Trees, fit_trees};
-pub use worth::{READS, WorthNet, WorthOptions, WorthSample, collect_worth, train_victim};
+pub use worth::{Exploring, READS, WorthNet, WorthOptions, WorthSample, collect_worth, train_victim, worth_label};
 
 use crate::features::{CONTRACT, PLACEMENT};
 use crate::placement::{Ewma, Learned, Placement};
