@@ -5,13 +5,14 @@
 
 use std::path::{Path, PathBuf};
 use std::ptr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use ort::AsPointer;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{TensorElementType, TensorRef, TensorRefMut};
+use parking_lot::Mutex;
 
 use super::protocol::{FEATURES_MAX, ROWS_MAX, fault};
 
@@ -42,7 +43,8 @@ impl Engine {
     /// Loads library and model, and checks the shapes that the runtime sees.
     pub(crate) fn load(library: &Path, model: &[u8]) -> Result<Engine, Trouble> {
         let environment = environment(library).map_err(Trouble::Machine)?;
-        let session = open_session(environment, model).map_err(|e| Trouble::Model(format!("it does not load: {e}")))?;
+        let session =
+            open_session(&environment, model).map_err(|e| Trouble::Model(format!("it does not load: {e}")))?;
         let (features, flat) = shapes(&session).map_err(Trouble::Model)?;
         Ok(Engine::of(Arc::new(session), features, flat))
     }
@@ -109,18 +111,21 @@ impl Engine {
     }
 }
 
-/// The runtime of this process, of which there is one for good: the library that is asked for first.
-fn environment(library: &Path) -> Result<&'static Environment, String> {
-    static LOADED: OnceLock<(PathBuf, Result<Environment, String>)> = OnceLock::new();
-    let load = || -> Result<Environment, String> {
-        let builder = ort::init_from(library).map_err(|e| format!("ONNX Runtime: {e}"))?;
-        builder.with_name("gleanfs").with_telemetry(false).build().map_err(|e| format!("ONNX Runtime: {e}"))
-    };
-    let (path, environment) = LOADED.get_or_init(|| (library.to_owned(), load()));
-    if path != library {
-        return Err(format!("ONNX Runtime: {} is loaded already, one library is all that fits", path.display()));
+/// The runtime of this process, of which there is one for good: the first library that could be loaded.
+fn environment(library: &Path) -> Result<Environment, String> {
+    static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+    let mut loaded = LOADED.lock();
+    match &*loaded {
+        Some((path, environment)) if path == library => Ok(environment.clone()),
+        Some((path, _)) => Err(format!("ONNX Runtime: a process has one, and has loaded {}", path.display())),
+        None => {
+            let builder = ort::init_from(library).map_err(|e| format!("ONNX Runtime: {e}"))?;
+            let environment = builder.with_name("gleanfs").with_telemetry(false).build();
+            let environment = environment.map_err(|e| format!("ONNX Runtime: {e}"))?;
+            *loaded = Some((library.to_owned(), environment.clone()));
+            Ok(environment)
+        }
     }
-    environment.as_ref().map_err(Clone::clone)
 }
 
 fn open_session(environment: &Environment, model: &[u8]) -> ort::Result<Session> {
