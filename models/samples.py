@@ -108,6 +108,12 @@ def run(tool, fit, to_onnx):
     parser.add_argument("--features", help="features to read, separated by commas [default: all; of victims what a mount knows well]")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
+    if not Path(given.samples).is_file():
+        parser.error(f"{given.samples}: there is no such file")
+    if given.out and not Path(given.out).parent.is_dir():
+        parser.error(f"--out {given.out}: there is no such folder")
+    if not 0 < given.late < 1:
+        parser.error("--late: a share between 0 and 1")
 
     samples = read(given.samples)
     volumes = list(dict.fromkeys(samples.volume))

@@ -43,7 +43,7 @@ enum What {
     /// Fetch the ONNX Runtime library into the cache, unless it is there
     Fetch,
     /// Write what a model is fitted to: rows of features and what became of them
-    Samples(samples::Args),
+    Samples(Box<samples::Args>),
     /// Switch a mount to another model while it runs
     Use { mount_point: PathBuf, file: PathBuf },
     /// Return a mount to the model before

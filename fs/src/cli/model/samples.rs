@@ -35,8 +35,9 @@ const STEPS: u64 = 100;
 /// Record what models see and what becomes of it, as CSV.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-Columns: the features by name, then label, censored, volume and clock (user-written blocks before the row). Labels are those of
-models/README.md. A row is censored if its block still lived at the end: its label is then only twice the age that was reached.
+Columns: the features by name, then label, censored, volume and clock (user-written blocks before the row).
+Labels are those of models/README.md. A row is censored if its block still lived at the end: its label is then
+only twice the age that was reached.
 
 Examples:
   gleanfs model samples --load files,zipf:1,tenants:1/60/30 rows.csv.gz

@@ -38,7 +38,7 @@ pub struct Models {
 pub enum Lifetimes {
     Net(LifetimeNet),
     /// Asked once about rows that are alike, as on a mount.
-    Local(Memo<LocalModel>),
+    Local(Box<Memo<LocalModel>>),
 }
 
 /// A victim model.
@@ -64,7 +64,7 @@ impl ModelArgs {
             Found::Local(model) => {
                 watched.push((placement.name, model.clone()));
                 let mask = LikenessMask::reading(model.card().features.iter().map(String::as_str));
-                Lifetimes::Local(Memo::new(model, mask))
+                Lifetimes::Local(Box::new(Memo::new(model, mask)))
             }
         };
         let victim = match self.find(&victim, ModelKind::Victim, WorthNet::from_onnx)? {
