@@ -148,6 +148,8 @@ def write(model, kind, names, path):
         node.output[:] = ["y" if name == output else name for name in node.output]
         node.input[:] = ["y" if name == output else name for name in node.input]
     model.graph.output[0].name = "y"
+    # Converters make up a new name each time; the same fit is to give the same bytes.
+    model.graph.name = path.stem
     del model.metadata_props[:]
     properties = {"kind": kind, "features": ",".join(names), "schema": SCHEMA, "name": path.stem}
     onnx.helper.set_model_props(model, {f"gleanfs.{key}": value for key, value in properties.items()})
