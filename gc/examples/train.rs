@@ -1,6 +1,6 @@
 //! Trains the shipped models, of placement and of victims, and writes them and the feature schema into a directory:
 //! `cargo run --release -p gleanfs-gc --example train -- models/`. With `--judge` it prints the tables of the model cards too. With `--victims`
-//! only the victim model is made, for the placement model that is in the directory.
+//! only the victim model is made, for the placement model that is in the directory; with `--schema` nothing but the schema is written.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -20,10 +20,13 @@ const JUDGES: [u64; 3] = [71_001, 71_002, 71_003];
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let Some(dir) = args.iter().find(|a| !a.starts_with("--")).map(PathBuf::from) else {
-        eprintln!("usage: train [--judge] [--victims] DIR");
+        eprintln!("usage: train [--judge] [--victims | --schema] DIR");
         std::process::exit(2);
     };
     std::fs::write(dir.join("schema.json"), features::schema_json())?;
+    if args.iter().any(|a| a == "--schema") {
+        return Ok(());
+    }
     let (judged, victims_only) = (args.iter().any(|a| a == "--judge"), args.iter().any(|a| a == "--victims"));
     let options = TrainOptions::shipped(SEED);
     if !victims_only {

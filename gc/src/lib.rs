@@ -11,6 +11,7 @@ pub mod midas;
 pub mod pair;
 pub mod placement;
 pub mod rng;
+pub mod telemetry;
 
 pub mod advisor;
 pub mod runtime;
@@ -18,3 +19,4 @@ pub mod segment;
 pub mod sim;
 pub mod train;
 pub mod victim;
+pub mod words;

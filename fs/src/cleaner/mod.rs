@@ -19,6 +19,7 @@ use std::time::Instant;
 use gleanfs_gc::features::VictimContext;
 use gleanfs_gc::index::UtilizationIndex;
 use gleanfs_gc::segment::SegmentFacts;
+use gleanfs_gc::telemetry::{By, Event};
 use gleanfs_gc::victim::{Greedy, VictimPolicy};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -204,7 +205,7 @@ impl Cleaner {
         let freed = self.volume.room().segment_blocks.saturating_sub(moved.blocks + moved.nodes);
         work.freed_blocks.fetch_add(u64::from(freed), Ordering::Relaxed);
         self.pacing.cleaned(freed, begun.elapsed());
-        self.tell_placement(&victim);
+        self.tell(&victim, decider);
         Ok(Some(moved))
     }
 
@@ -282,10 +283,18 @@ impl Cleaner {
     }
 
     /// The facts are those of the choice, but for the class: the index takes segments of nodes for class 0.
-    fn tell_placement(&self, victim: &SegmentFacts) {
+    fn tell(&self, victim: &SegmentFacts, decider: Decider) {
         let now = self.volume.write_clock().0;
         let class = self.volume.log().lock().segments.get(SegNo(victim.seg)).head;
-        self.volume.placement.lock().segment_cleaned(&SegmentFacts { class, ..*victim }, now);
+        let segment = SegmentFacts { class, ..*victim };
+        let by = match decider {
+            Decider::Model => By::Model,
+            Decider::Fallback => By::Rule,
+            Decider::Emergency => By::Emergency,
+        };
+        let mut placement = self.volume.placement.lock();
+        placement.segment_cleaned(&segment, now);
+        self.volume.taps.tell(|| Event::Victim { segment, now, by });
     }
 
     fn wish(&self, change: impl FnOnce(&mut Wishes)) {

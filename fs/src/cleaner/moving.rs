@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gleanfs_gc::placement::{MoveFacts, merge};
+use gleanfs_gc::telemetry::{Choice, Event};
 
 use crate::device::AlignedBuf;
 use crate::error::{Error, Result};
@@ -156,6 +157,7 @@ fn head_for(volume: &Volume, run: &Run, emergency: bool) -> HeadId {
     };
     let facts = MoveFacts {
         ino: run.ino.0,
+        kind: volume.kinds.of(run.ino),
         first_block: run.first,
         blocks: run.extent.blocks,
         now,
@@ -168,10 +170,12 @@ fn head_for(volume: &Volume, run: &Run, emergency: bool) -> HeadId {
     let mut placement = volume.placement.lock();
     if emergency {
         placement.emergency_move(&facts);
+        volume.taps.tell(|| Event::Move(facts, Choice::emergency(emergency_head(volume), volume.heads)));
         volume.placed.emergency.moved.fetch_add(blocks, Ordering::Relaxed);
         return emergency_head(volume);
     }
     let class = placement.cleaning_write(&facts);
+    volume.taps.tell(|| Event::Move(facts, Choice::of(&**placement, class)));
     volume.placed.by(placement.by_model()).moved.fetch_add(blocks, Ordering::Relaxed);
     let head = merge(class, placement.classes(), volume.heads);
     drop(placement);

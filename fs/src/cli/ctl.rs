@@ -8,6 +8,7 @@ use super::failure::{Failure, Result};
 use crate::control::client::ClientError;
 use crate::control::{Client, Request, Response};
 
+mod record;
 mod render;
 
 /// Ask a mounted gleanfs for its state, or tell it what to do.
@@ -19,6 +20,7 @@ Examples:
   gleanfs ctl /mnt sync               returns when all that was accepted is durable
   gleanfs ctl /mnt gc off             no background cleaning, as for a measurement
   gleanfs ctl /mnt policy greedy      another fallback policy from the next decision on
+  gleanfs ctl /mnt record run.tel.gz  what placement and cleaner see, choose and bring about, until ^C: a trace for gleanfs sim
 
 Root and the user who mounted may do this.")]
 pub struct Args {
@@ -42,6 +44,8 @@ enum What {
     Gc { what: Gc },
     /// Choose the policy that decides when no model does
     Policy { name: String },
+    /// Record what is written, moved, removed and cleaned
+    Record(record::Args),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -58,6 +62,9 @@ impl From<ClientError> for Failure {
 }
 
 pub fn run(arguments: &Args) -> Result<()> {
+    if let What::Record(what) = &arguments.what {
+        return record::run(&arguments.mount_point, what);
+    }
     let mut client = Client::connect(&arguments.mount_point)?;
     let request = match &arguments.what {
         What::Sync => Request::Sync,
@@ -65,6 +72,7 @@ pub fn run(arguments: &Args) -> Result<()> {
         What::Gc { what: Gc::Run } => Request::GcRun,
         What::Gc { what } => Request::Gc { on: matches!(what, Gc::On) },
         What::Policy { name } => Request::Policy { name: name.clone() },
+        What::Record(_) => unreachable!("it has a conversation of its own"),
     };
     let response = client.ask(&request)?;
     match (&arguments.what, response) {

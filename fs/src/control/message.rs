@@ -25,6 +25,12 @@ pub enum Request {
     Policy {
         name: String,
     },
+    /// Begin to fill a ring with telemetry; answered by [`Response::Ring`].
+    Record,
+    /// Stop filling the ring of this number.
+    RecordEnd {
+        id: u64,
+    },
     /// Validate the model in this file (an absolute path, opened by the daemon) and switch to it, in place of the one of its kind.
     ModelUse {
         path: String,
@@ -53,6 +59,19 @@ pub enum Response {
     Refused(String),
     Status(Box<Status>),
     Models(Vec<Model>),
+    Ring(Ring),
+}
+
+/// A ring of telemetry that the daemon fills.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ring {
+    pub id: u64,
+    /// Descriptor of the daemon's under which it is found in `/proc`.
+    pub fd: i32,
+    /// What a file that holds its events says of the mount.
+    pub segment_blocks: u32,
+    pub heads: u32,
+    pub clock: u64,
 }
 
 /// A model that a mount knows.

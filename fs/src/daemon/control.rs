@@ -1,10 +1,14 @@
 //! What the control socket and ioctls ask of a mount.
 
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gleanfs_gc::telemetry::RingWriter;
+
 use crate::cleaner::Cleaner;
+use crate::control::message::Ring;
 use crate::control::{ControlTarget, Request, Response};
 use crate::error::{Error, Result};
 use crate::fuse::{Control, Shutdown};
@@ -44,6 +48,11 @@ impl ControlTarget for Controls {
                 }
                 Err(e) => Response::Refused(e.to_string()),
             },
+            Request::Record => record(core).map_or_else(Response::Refused, Response::Ring),
+            Request::RecordEnd { id } => {
+                let what = if core.volume.taps.remove(id) { "ended" } else { "had ended before" };
+                Response::Done(format!("the recording {what}"))
+            }
             Request::ModelUse { path } => said(core.advice.use_model(Path::new(&path))),
             Request::ModelRollback => said(core.advice.rollback()),
             Request::ModelList => core.advice.models().map_or_else(Response::Refused, Response::Models),
@@ -61,6 +70,16 @@ fn done(result: Result<()>, line: &str) -> Response {
 
 fn said(outcome: std::result::Result<String, String>) -> Response {
     outcome.map_or_else(Response::Refused, Response::Done)
+}
+
+/// Begins a recording.
+fn record(core: &Core) -> std::result::Result<Ring, String> {
+    let ring = RingWriter::create().map_err(|e| format!("making room for telemetry: {e}"))?;
+    let fd = ring.fd().as_raw_fd();
+    let clock = core.volume.write_clock().0;
+    let id = core.volume.taps.add(ring).ok_or("too many record this mount already")?;
+    let segment_blocks = core.volume.room().segment_blocks;
+    Ok(Ring { id, fd, segment_blocks, heads: core.volume.heads().into(), clock })
 }
 
 fn run_cleaner(cleaner: &Cleaner) -> Response {

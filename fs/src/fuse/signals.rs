@@ -6,6 +6,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::thread::Builder;
+use std::time::Duration;
 
 use super::umount::Unmounter;
 
@@ -47,6 +48,20 @@ impl Signals {
         Ok(())
     }
 
+    /// The number of a signal that arrives within `patience`, if one does.
+    pub fn wait_for(&self, patience: Duration) -> io::Result<Option<i32>> {
+        let patience =
+            libc::timespec { tv_sec: patience.as_secs() as libc::time_t, tv_nsec: patience.subsec_nanos().into() };
+        // SAFETY: both point to initialized memory that outlives the call; no details are asked for.
+        match unsafe { libc::sigtimedwait(&self.set, std::ptr::null_mut(), &patience) } {
+            -1 => match io::Error::last_os_error() {
+                e if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => Ok(None),
+                e => Err(e),
+            },
+            signal => Ok(Some(signal)),
+        }
+    }
+
     /// Waits for one of the signals and returns its number.
     pub fn wait(&self) -> io::Result<i32> {
         let mut signal = 0;
@@ -69,6 +84,10 @@ mod tests {
             // SAFETY: a signal to this thread alone, which has it blocked.
             unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGTERM) };
             assert_eq!(signals.wait().unwrap(), libc::SIGTERM);
+            assert_eq!(signals.wait_for(Duration::from_millis(1)).unwrap(), None);
+            // SAFETY: as before.
+            unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGINT) };
+            assert_eq!(signals.wait_for(Duration::from_secs(60)).unwrap(), Some(libc::SIGINT));
         })
         .join()
         .unwrap();

@@ -11,7 +11,7 @@ use crate::format::edit::Edit;
 use crate::format::key::{Key, Kind};
 use crate::format::value::{EXTENT_BLOCKS_MAX, Extent, ExtentKind, Inode, Time, Value};
 use crate::log::Log;
-use crate::types::{BlockAddr, Ino};
+use crate::types::{BlockAddr, Ino, WriteClock};
 
 use super::state::State;
 use super::view::View;
@@ -60,11 +60,24 @@ pub fn overlapping(view: &(impl View + ?Sized), ino: Ino, first: u64, end: u64) 
     Ok(found)
 }
 
+/// A run of data blocks that a file no longer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Discarded {
+    pub ino: Ino,
+    pub first: u64,
+    pub blocks: u32,
+    pub birth: WriteClock,
+}
+
+/// What an operation took away from files, without what it wrote in its place.
+pub type Discards = SmallVec<[Discarded; 4]>;
+
 /// Changes of live blocks, collected over one operation and counted under one lock.
 #[derive(Default)]
 struct Deltas {
     born: SmallVec<[(BlockAddr, u32); 4]>,
     died: SmallVec<[(BlockAddr, u32); 4]>,
+    discarded: Discards,
 }
 
 impl State {
@@ -95,7 +108,7 @@ impl State {
     }
 
     /// Applies prepared edits of one operation.
-    pub fn apply(&mut self, edits: &[Edit], log: &Log) {
+    pub fn apply(&mut self, edits: &[Edit], log: &Log) -> Discards {
         let mut deltas = Deltas::default();
         for edit in edits {
             self.apply_one(edit, &mut deltas);
@@ -108,6 +121,7 @@ impl State {
         for (addr, blocks) in deltas.died {
             inner.segments.died(log.place(addr).0, blocks, clock);
         }
+        deltas.discarded
     }
 
     fn apply_one(&mut self, edit: &Edit, deltas: &mut Deltas) {
@@ -123,7 +137,15 @@ impl State {
                 self.count_blocks(*ino, u64::from(extent.blocks), removed);
             }
             Edit::Unmap { ino, first, blocks } => {
-                let removed = self.carve(*ino, *first, first.saturating_add(*blocks), deltas);
+                let end = first.saturating_add(*blocks);
+                for old in overlapping(&self.tree, *ino, *first, end).expect("the edit was prepared") {
+                    let Mapped { first, extent } = old.within(*first, end);
+                    if extent.kind == ExtentKind::Data {
+                        let Extent { blocks, birth, .. } = extent;
+                        deltas.discarded.push(Discarded { ino: *ino, first, blocks, birth });
+                    }
+                }
+                let removed = self.carve(*ino, *first, end, deltas);
                 self.count_blocks(*ino, 0, removed);
             }
             Edit::Move { ino, first, old, new, crcs } => {

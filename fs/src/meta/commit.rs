@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use gleanfs_gc::placement::{WriteFacts, interval_code, merge};
+use gleanfs_gc::placement::{DiscardFacts, WriteFacts, interval_code, merge};
+use gleanfs_gc::telemetry::{Choice, Event};
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
@@ -13,7 +14,7 @@ use crate::format::value::{Extent, ExtentKind, Value};
 use crate::log::{HeadId, Inner, Purpose, Reserved, Ticket};
 use crate::types::{BLOCK_SIZE, Lsn, WriteClock};
 
-use super::apply::overlapping;
+use super::apply::{Discarded, overlapping};
 use super::patience::may_wait;
 use super::space::RELEASE_TRANCHE_BLOCKS;
 use super::state::State;
@@ -179,14 +180,39 @@ impl Volume {
             return Ok(Step::Wait(purpose));
         }
         self.log.lock().tick(ticks);
-        state.apply(&edits, &self.log);
+        let discards = state.apply(&edits, &self.log);
         self.trim_locked(&mut state);
         // I2: only now may the chunk be written and its segment sealed; its live blocks are counted.
         *ticket = None;
         if ticks > 0 {
             self.user_bytes.fetch_add(bytes_of(ticks as u32), Ordering::Relaxed);
         }
+        let live_blocks = state.totals.data_blocks;
+        drop(state);
+        self.tell_discards(&discards, live_blocks);
         Ok(Step::Done(value))
+    }
+
+    /// Tells placement what it will see no more of.
+    fn tell_discards(&self, discards: &[Discarded], live_blocks: u64) {
+        if discards.is_empty() {
+            return;
+        }
+        let now = self.write_clock().0;
+        let mut placement = self.placement.lock();
+        for Discarded { ino, first, blocks, birth } in discards {
+            let facts = DiscardFacts {
+                ino: ino.0,
+                kind: self.kinds.of(*ino),
+                first_block: *first,
+                blocks: (*blocks).into(),
+                now,
+                birth: birth.0,
+                live_blocks,
+            };
+            placement.discarded(&facts);
+            self.taps.tell(|| Event::Discard(facts));
+        }
     }
 
     /// Puts the record into the log: with its payload if it has some.
@@ -249,6 +275,7 @@ impl Volume {
         drop(state);
         let facts = WriteFacts {
             ino: hint.ino.0,
+            kind: self.kinds.of(hint.ino),
             first_block: hint.first,
             blocks: hint.blocks,
             append: hint.append,
@@ -260,6 +287,7 @@ impl Volume {
         };
         let mut placement = self.placement.lock();
         let class = placement.user_write(&facts);
+        self.taps.tell(|| Event::Write(facts, Choice::of(&**placement, class)));
         (merge(class, placement.classes(), self.heads), placement.by_model())
     }
 }

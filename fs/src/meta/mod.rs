@@ -5,6 +5,7 @@ pub mod checkpoint;
 mod commit;
 pub mod grow;
 pub mod image;
+mod kinds;
 pub(crate) mod load;
 pub mod mkfs;
 pub mod patience;

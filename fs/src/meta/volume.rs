@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use gleanfs_gc::placement::Placement;
+use gleanfs_gc::telemetry::Taps;
 use parking_lot::{Mutex, RwLock};
 
 use crate::device::Device;
@@ -19,6 +20,7 @@ use crate::log::{Log, Purpose};
 use crate::types::{BLOCK_SIZE, BlockAddr, Ino, Lsn, NodeId, WriteClock};
 
 use super::checkpoint;
+use super::kinds::Kinds;
 use super::load;
 use super::radix::Looked;
 use super::slots::Slots;
@@ -149,6 +151,9 @@ pub struct Volume {
     pub(crate) checkpoints: Mutex<Checkpoints>,
     pub(crate) placement: Mutex<Box<dyn Placement>>,
     pub placed: Placed,
+    pub(crate) kinds: Kinds,
+    /// Who is told of writes, moves, discards and victims.
+    pub taps: Arc<Taps>,
     pub(crate) heads: u8,
     pub(crate) cache_bytes: usize,
     read_only: bool,
@@ -189,6 +194,8 @@ impl Volume {
             checkpoints: Mutex::new(Checkpoints { slots: base.slots, last: base.last }),
             placement: Mutex::new(options.placement),
             placed: Placed::default(),
+            kinds: Kinds::default(),
+            taps: Arc::default(),
             heads: options.heads.unwrap_or(base.room.data_heads()).clamp(1, base.room.data_heads()),
             cache_bytes: options.cache_bytes,
             read_only: options.read_only,

@@ -120,11 +120,13 @@ impl Filesystem {
 
 impl Namespace for Filesystem {
     fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr> {
-        self.volume.view(|view| {
+        let attr = self.volume.view(|view| {
             items::directory(view, parent)?;
             let (_, entry) = names::lookup(view, &self.names, parent, name)?;
             Ok(items::attr(entry.ino, &items::get(view, entry.ino)?))
-        })
+        })?;
+        self.volume.kinds.note(attr.ino, parent, name);
+        Ok(attr)
     }
 
     fn parent(&self, dir: Ino) -> Result<Ino> {
@@ -159,7 +161,9 @@ impl Namespace for Filesystem {
     fn create(&self, who: &Caller, parent: Ino, name: &[u8], new: &NewInode<'_>) -> Result<Attr> {
         self.volume.writable()?;
         let (op, ino) = (self.op(), self.volume.allocate_ino());
-        self.mutate(|view| create::plan_create(&op, view, who, ino, parent, name, new))
+        let attr = self.mutate(|view| create::plan_create(&op, view, who, ino, parent, name, new))?;
+        self.volume.kinds.note(ino, parent, name);
+        Ok(attr)
     }
 
     fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Attr> {

@@ -71,6 +71,10 @@ impl Filesystem {
             let Some(last) = page.last() else { return Ok(()) };
             cookie = last.cookie;
             for Listed { entry, cookie, attr } in &page {
+                if attr.is_some() {
+                    // The kernel takes it for a lookup, and asks no other.
+                    self.volume.kinds.note(entry.ino, dir, &entry.name);
+                }
                 let shown =
                     DirEntry { name: &entry.name, ino: entry.ino, dtype: entry.dtype, cookie: *cookie, attr: *attr };
                 if !visit(&shown) {

@@ -12,7 +12,7 @@ use gleanfs_gc::placement::lifetime_class;
 
 use super::oracle::{Deadlines, Oracle};
 use super::questions::{Question, Questions};
-use super::shared::{Blocks, Evidence, Shared, level_of};
+use super::shared::{Blocks, Evidence, Inheritance, Shared, level_of};
 
 /// How often it looks at the worker and at the evidence.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -125,8 +125,10 @@ impl Asker {
         let shared = Arc::clone(&self.shared);
         let mut trust = shared.trust.lock();
         if let Some(service) = service.filter(|s| s.ready && s.serial != shared.serial()) {
-            trust.model_changed();
-            shared.set_model(service.serial, service.reads);
+            match shared.set_model(service.serial, service.reads) {
+                Inheritance::Heir => trust.succeeded(),
+                Inheritance::Stranger => trust.model_changed(),
+            }
         }
         trust.worker(ready);
         self.deadlines.tell(&*self.oracle, &mut trust);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use gleanfs_gc::advisor::{Decider, TrustLevel};
 use gleanfs_gc::features::PlacementRow;
 use gleanfs_gc::features::history::History;
-use gleanfs_gc::placement::{LIFETIME_CLASSES, MoveFacts, Placement, WriteFacts};
+use gleanfs_gc::placement::{DiscardFacts, LIFETIME_CLASSES, MoveFacts, Opinions, Placement, WriteFacts};
 use gleanfs_gc::segment::SegmentFacts;
 use parking_lot::Mutex;
 
@@ -46,14 +46,15 @@ pub struct LearnedPlacement {
     history: History,
     scores: Scores,
     heads: u8,
-    /// Model and fallback that `scores` speak of.
-    serial: u64,
+    /// Line of models and fallback that `scores` speak of.
+    lineage: u64,
     fallbacks: u64,
     fallback_has_lifetimes: bool,
     evidence: Evidence,
     /// Of the last choice.
     classes: u8,
     by_model: bool,
+    opinions: Opinions,
 }
 
 impl LearnedPlacement {
@@ -64,7 +65,7 @@ impl LearnedPlacement {
         };
         Self {
             fallback_has_lifetimes,
-            serial: shared.serial(),
+            lineage: shared.lineage(),
             fallbacks: shared.fallbacks(),
             shared,
             fallback,
@@ -74,6 +75,7 @@ impl LearnedPlacement {
             evidence: Evidence::default(),
             classes,
             by_model: false,
+            opinions: Opinions::default(),
         }
     }
 
@@ -86,6 +88,7 @@ impl LearnedPlacement {
 
     /// Makes the choice from what both say.
     fn choose(&mut self, by: Decider, model: Option<u8>, fallback: u8, fallback_classes: u8, sharing: Sharing) -> u8 {
+        self.opinions = Opinions { model, rule: Some(fallback) };
         let model = model.filter(|_| by == Decider::Model);
         self.by_model = model.is_some() && sharing != Sharing::Alone;
         match sharing {
@@ -144,9 +147,9 @@ impl LearnedPlacement {
     }
 
     fn look(&mut self, row: &PlacementRow) -> Option<u8> {
-        let serial = self.shared.serial();
-        if serial != self.serial {
-            self.serial = serial;
+        let lineage = self.shared.lineage();
+        if lineage != self.lineage {
+            self.lineage = lineage;
             self.scores.model_changed();
         }
         let fallbacks = self.shared.fallbacks();
@@ -246,6 +249,15 @@ impl Placement for LearnedPlacement {
 
     fn by_model(&self) -> bool {
         self.by_model
+    }
+
+    fn opinions(&self) -> Opinions {
+        self.opinions
+    }
+
+    fn discarded(&mut self, d: &DiscardFacts) {
+        self.history.discarded(d);
+        self.fallback.lock().discarded(d);
     }
 
     /// With the fallback, without what the proxy's threads hold.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::check::{ModelCard, Rules, check_file};
-use super::region::sealed_copy;
+use crate::words::sealed_copy;
 
 /// How workers are started and judged.
 #[derive(Debug, Clone)]

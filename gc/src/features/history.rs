@@ -2,7 +2,9 @@
 //!
 //! A region is [`REGION_BLOCKS`] neighbouring blocks of a file. A newcomer takes the place of what was written to longest ago, of the few entries among
 //! which it falls: many files that were written once must not keep out one that is written all the time. What is lost costs a
-//! feature, nothing else. Size: 32 bytes an entry, 512 KiB for the default of 16384 entries, whatever the size of the filesystem.
+//! feature, nothing else. Size: 32 bytes an entry, 512 KiB for the default of 16384 entries, whatever the size of the filesystem; beside it `lives` with 128 KiB.
+
+use super::lives::Lives;
 
 /// Blocks in a region.
 pub const REGION_BLOCKS: u64 = 64;
@@ -41,6 +43,7 @@ impl Entry {
 #[derive(Debug)]
 pub struct History {
     entries: Vec<Entry>,
+    pub(super) lives: Lives,
 }
 
 impl Default for History {
@@ -50,15 +53,15 @@ impl Default for History {
 }
 
 impl History {
-    /// Takes `32 << entries_log2` bytes, now and for good; at least 4 entries.
+    /// Takes `32 << entries_log2` bytes and those of the lifetimes, now and for good; at least 4 entries.
     pub fn new(entries_log2: u32) -> Self {
         let entries_log2 = entries_log2.max(WAYS.ilog2());
-        Self { entries: vec![Entry::default(); 1 << entries_log2] }
+        Self { entries: vec![Entry::default(); 1 << entries_log2], lives: Lives::default() }
     }
 
     /// Heap bytes held.
     pub fn bytes(&self) -> usize {
-        self.entries.len() * size_of::<Entry>()
+        self.entries.len() * size_of::<Entry>() + self.lives.bytes()
     }
 
     /// Half-life of heat.
@@ -133,6 +136,7 @@ mod tests {
             h.note(9999, block, 1, 6400, now, 1 << 20);
         }
         assert!(found > 880, "{found}");
-        assert_eq!((h.bytes(), History::new(0).bytes()), (32 << 10, 128));
+        let lives = Lives::default().bytes();
+        assert_eq!((h.bytes() - lives, History::new(0).bytes() - lives), (32 << 10, 128));
     }
 }

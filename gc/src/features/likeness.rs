@@ -12,7 +12,8 @@ pub struct Likeness(pub u64);
 
 /// Steps to which the features are rounded, in the order of [`PLACEMENT`]: what says most about a block's lifetime to a quarter of a class, what only
 /// corrects it more coarsely. Every finer step multiplies the rows that are asked about.
-const STEPS: [f32; PLACEMENT.len()] = [2.0, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 2.0, 0.5, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0];
+const STEPS: [f32; PLACEMENT.len()] =
+    [2.0, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 2.0, 0.5, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 2.0, 2.0, 2.0];
 
 /// The row that stands for all that are like it. What is not a number becomes 0.
 pub fn rounded(row: &PlacementRow) -> PlacementRow {

@@ -8,10 +8,13 @@
 //! [`LOG2_MIN`]..=[`LOG2_MAX`]. So a model that was fitted to a small volume means the same on a large one. An unknown one is [`LOG2_MAX`].
 
 pub mod history;
+mod kind;
 mod likeness;
+mod lives;
 mod placement;
 mod victim;
 
+pub use kind::FileKind;
 pub use likeness::{Likeness, LikenessMask, rounded};
 pub(crate) use placement::forget_table;
 pub use placement::{PLACEMENT, PlacementFeature, PlacementRow};
@@ -115,7 +118,10 @@ mod tests {
     #[test]
     fn the_exported_schema_is_this_one() {
         let shipped = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/schema.json"));
-        assert!(shipped == schema_json(), "regenerate: cargo run --release -p gleanfs-gc --example train -- models/");
+        assert!(
+            shipped == schema_json(),
+            "regenerate: cargo run --release -p gleanfs-gc --example train -- --schema models/"
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Features of blocks about to be written by a user or moved by the cleaner.
 
 use super::history::{Entry, History, REGION_BLOCKS};
-use super::{Feature, LOG2_MAX, LOG2_MIN, Unit, log2_of_live, log2_of_live_feature};
-use crate::placement::{Ewma, MoveFacts, WriteFacts, interval_code, interval_log2, relative_log2};
+use super::lives::{Group, Life};
+use super::{Feature, FileKind, LOG2_MAX, LOG2_MIN, Unit, log2_of_live, log2_of_live_feature};
+use crate::placement::{DiscardFacts, Ewma, MoveFacts, WriteFacts, interval_code, interval_log2, relative_log2};
 
 /// Position of a feature in a [`PlacementRow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +24,16 @@ pub enum PlacementFeature {
     FileInterval,
     FileIdle,
     FileAge,
+    KindLife,
+    KindTurnover,
+    SuffixLife,
+    FileLife,
 }
 
 /// log2 of the size, in blocks, from which on a file is large: a model should not have to go beyond the sizes that it was fitted to.
 const SMALL_FILE_LOG2: f32 = 12.0;
 
-const COUNT: usize = PlacementFeature::FileAge as usize + 1;
+const COUNT: usize = PlacementFeature::FileLife as usize + 1;
 
 /// One value per feature of [`PLACEMENT`], in its order.
 pub type PlacementRow = [f32; COUNT];
@@ -80,7 +85,23 @@ pub const PLACEMENT: [Feature; COUNT] = [
     ),
     log2_of_live_feature("file_idle", "since the last user write to the file, this one excepted"),
     log2_of_live_feature("file_age", "since the file was first seen, as long as it stayed in the table"),
+    log2_of_live_feature(
+        "kind_life",
+        "mean log2 of the lifetimes of blocks that died recently, of files in the same directory whose names differ in their numbers or before the extension only",
+    ),
+    log2_of_live_feature(
+        "kind_turnover",
+        "blocks of files of that kind by the rate at which they die: how long one lives if they die evenly",
+    ),
+    log2_of_live_feature("suffix_life", "as kind_life, of files in any directory"),
+    log2_of_live_feature("file_life", "as kind_life, of the file alone"),
 ];
+
+/// Features that come from tables, so that they may be unknown.
+const FROM_TABLES: [PlacementFeature; 9] = {
+    use PlacementFeature::*;
+    [RegionInterval, RegionIdle, FileInterval, FileIdle, FileAge, KindLife, KindTurnover, SuffixLife, FileLife]
+};
 
 const fn flag(name: &'static str, meaning: &'static str) -> Feature {
     Feature { name, unit: Unit::Flag, range: [0.0, 1.0], meaning }
@@ -89,7 +110,7 @@ const fn flag(name: &'static str, meaning: &'static str) -> Feature {
 /// Takes out of a row what comes from the table, as if it had fallen out of it.
 pub(crate) fn forget_table(row: &mut PlacementRow) {
     use PlacementFeature::*;
-    for f in [RegionInterval, RegionIdle, FileInterval, FileIdle, FileAge] {
+    for f in FROM_TABLES {
         row[f as usize] = LOG2_MAX;
     }
     if row[IsCleaning as usize] > 0.0 {
@@ -101,7 +122,10 @@ impl History {
     /// The row of a user's write, as seen before it; then notes the write.
     pub fn user_row(&mut self, w: &WriteFacts) -> PlacementRow {
         use PlacementFeature::*;
-        let mut row = self.shared(w.ino, w.first_block, w.now, w.live_blocks);
+        if let Some(previous) = w.previous {
+            self.note_deaths(w.ino, w.kind, w.blocks, w.now.saturating_sub(previous), w.now, w.live_blocks);
+        }
+        let mut row = self.shared(w.ino, w.first_block, w.kind, w.now, w.live_blocks);
         let file_blocks = w.file_size_bytes.div_ceil(4096);
         let newest = w.previous.map_or(LOG2_MAX, |p| log2_of_live(w.now.saturating_sub(p), w.live_blocks));
         row[NewestInterval as usize] = newest;
@@ -114,13 +138,24 @@ impl History {
         row[WriteBlocks as usize] = (w.blocks.max(1) as f32).log2();
         place_in_file(&mut row, w.first_block, file_blocks);
         self.note(w.ino, w.first_block, w.blocks, file_blocks, w.now, w.live_blocks);
+        groups(w.ino, w.kind).for_each(|group| self.lives.written(group, w.blocks.max(1), w.now));
         row
+    }
+
+    /// Blocks of a file are no longer used.
+    pub fn discarded(&mut self, d: &DiscardFacts) {
+        let blocks = u32::try_from(d.blocks).unwrap_or(u32::MAX);
+        self.note_deaths(d.ino, d.kind, blocks, d.now.saturating_sub(d.birth), d.now, d.live_blocks);
+    }
+
+    fn note_deaths(&mut self, ino: u64, kind: FileKind, blocks: u32, lifetime: u64, now: u64, live_blocks: u64) {
+        groups(ino, kind).for_each(|group| self.lives.died(group, blocks.max(1), lifetime, now, live_blocks));
     }
 
     /// The row of a block that the cleaner is about to move.
     pub fn cleaning_row(&self, m: &MoveFacts) -> PlacementRow {
         use PlacementFeature::*;
-        let mut row = self.shared(m.ino, m.first_block, m.now, m.live_blocks);
+        let mut row = self.shared(m.ino, m.first_block, m.kind, m.now, m.live_blocks);
         row[NewestInterval as usize] = LOG2_MAX;
         row[MeanInterval as usize] = stored_interval(m.interval, m.live_blocks);
         row[Age as usize] = log2_of_live(m.now.saturating_sub(m.birth), m.live_blocks);
@@ -134,12 +169,18 @@ impl History {
     }
 
     /// What both kinds of row take from the table.
-    fn shared(&self, ino: u64, block: u64, now: u64, live_blocks: u64) -> PlacementRow {
+    fn shared(&self, ino: u64, block: u64, kind: FileKind, now: u64, live_blocks: u64) -> PlacementRow {
         use PlacementFeature::*;
         let mut row = [0.0; COUNT];
-        for f in [RegionInterval, RegionIdle, FileInterval, FileIdle, FileAge] {
+        for f in FROM_TABLES {
             row[f as usize] = LOG2_MAX;
         }
+        let mean = |group| clamped(self.lives.of(group).and_then(Life::mean_log2));
+        row[KindLife as usize] = mean(Group::Kind(kind));
+        row[SuffixLife as usize] = mean(Group::Suffix(kind.suffix));
+        row[FileLife as usize] = mean(Group::File(ino));
+        let of_kind = self.lives.of(Group::Kind(kind));
+        row[KindTurnover as usize] = clamped(of_kind.and_then(|life| life.turnover_log2(now, live_blocks)));
         if let Some(region) = self.region(ino, block) {
             let blocks = u64::from(region.file_blocks).clamp(1, REGION_BLOCKS);
             row[RegionInterval as usize] = mean_interval(region, blocks, now, live_blocks);
@@ -152,6 +193,15 @@ impl History {
         }
         row
     }
+}
+
+/// Whose deaths a block's counts among.
+fn groups(ino: u64, kind: FileKind) -> impl Iterator<Item = Group> {
+    [Group::File(ino), Group::Kind(kind), Group::Suffix(kind.suffix)].into_iter()
+}
+
+fn clamped(log2: Option<f32>) -> f32 {
+    log2.map_or(LOG2_MAX, |log2| log2.clamp(LOG2_MIN, LOG2_MAX))
 }
 
 /// Blocks written at a steady rate `r` (of all writes) leave a heat of `r half_life / ln 2`; the mean interval of one of `blocks` is `blocks / r`.
@@ -200,6 +250,7 @@ mod tests {
         assert_eq!(PLACEMENT[IsCleaning as usize].name, "is_cleaning");
         assert_eq!(PLACEMENT[WriteBlocks as usize].name, "write_blocks");
         assert_eq!(PLACEMENT[FileAge as usize].name, "file_age");
+        assert_eq!(PLACEMENT[FileLife as usize].name, "file_life");
     }
 
     #[test]
@@ -250,6 +301,7 @@ mod tests {
             interval: interval_code(Some(0), 0, 1 << 14),
             from_class: 4,
             live_blocks: LIVE,
+            ..Default::default()
         };
         let moved = h.cleaning_row(&m);
         assert_eq!((moved[MeanInterval as usize], moved[Age as usize]), (-2.0, 0.0));

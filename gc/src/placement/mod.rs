@@ -28,12 +28,14 @@ pub use sepbit::SepBit;
 pub use sfs::Sfs;
 pub use user_cleaner::UserCleaner;
 
+use crate::features::FileKind;
 use crate::segment::SegmentFacts;
 
 /// A run of blocks that a user is writing, placed as a whole; the past that is given is the first block's.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WriteFacts {
     pub ino: u64,
+    pub kind: FileKind,
     /// First block within the file.
     pub first_block: u64,
     pub blocks: u32,
@@ -52,9 +54,10 @@ pub struct WriteFacts {
 }
 
 /// A live block that the cleaner is moving.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MoveFacts {
     pub ino: u64,
+    pub kind: FileKind,
     pub first_block: u64,
     /// Blocks of the run that it begins, moved with it; 0 counts as one.
     pub blocks: u32,
@@ -70,6 +73,28 @@ pub struct MoveFacts {
     pub live_blocks: u64,
 }
 
+/// Blocks of a file that are no longer used: it was removed or cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DiscardFacts {
+    pub ino: u64,
+    pub kind: FileKind,
+    pub first_block: u64,
+    pub blocks: u64,
+    /// Write clock.
+    pub now: u64,
+    /// Write clock when users wrote them.
+    pub birth: u64,
+    /// Live data blocks of the filesystem.
+    pub live_blocks: u64,
+}
+
+/// Classes that two deciders gave to the same block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opinions {
+    pub model: Option<u8>,
+    pub rule: Option<u8>,
+}
+
 /// Chooses a class for every block written.
 pub trait Placement: Send {
     /// The name by which users choose it.
@@ -82,9 +107,8 @@ pub trait Placement: Send {
 
     fn cleaning_write(&mut self, m: &MoveFacts) -> u8;
 
-    /// Blocks of a file are no longer used. Of blocks that are overwritten [`Self::user_write`] tells. So far
-    /// the simulator alone calls this.
-    fn discarded(&mut self, _ino: u64, _first_block: u64, _blocks: u64, _now: u64) {}
+    /// Blocks of a file are no longer used. Of blocks that are overwritten [`Self::user_write`] tells.
+    fn discarded(&mut self, _d: &DiscardFacts) {}
 
     /// A segment was chosen as victim; `s` is how it was when chosen.
     fn segment_cleaned(&mut self, _s: &SegmentFacts, _now: u64) {}
@@ -100,6 +124,11 @@ pub trait Placement: Send {
     /// Whether a model made the last choice, for whoever counts.
     fn by_model(&self) -> bool {
         false
+    }
+
+    /// What lay behind the last choice, where a model and a rule have a say.
+    fn opinions(&self) -> Opinions {
+        Opinions::default()
     }
 
     /// Whether each block of a request wants to be asked about, and not the first for all. Of use to the simulator's oracles only.

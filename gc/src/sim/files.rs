@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::load::{BlockWrite, Load, Op};
 use super::rng::{Alias, Rng};
+use crate::features::FileKind;
 
 /// Longest write request.
 const REQUEST_BLOCKS: u32 = 128;
@@ -14,10 +15,26 @@ const REQUEST_BLOCKS: u32 = 128;
 const LOG_BLOCKS: u32 = 256;
 const LOGS_KEPT: usize = 4;
 
-#[derive(Debug)]
+/// What files are called: a kind each.
+const JOURNAL: &str = "journal";
+const DATABASE: &str = "data.db";
+const LOG: &str = "1.log";
+const TEMPORARY: &str = "1.tmp";
+const DOCUMENT: &str = "1.odt";
+/// All are in one directory.
+const DIRECTORY: u64 = 1;
+
+#[derive(Debug, Default)]
 struct File {
     ino: u64,
+    kind: FileKind,
     blocks: Vec<u32>,
+}
+
+impl File {
+    fn id(&self) -> (u64, FileKind) {
+        (self.ino, self.kind)
+    }
 }
 
 /// See the module.
@@ -47,23 +64,23 @@ impl Files {
             free: (0..blocks).rev().collect(),
             queue: VecDeque::new(),
             next_ino: 16,
-            journal: File { ino: 0, blocks: Vec::new() },
+            journal: File::default(),
             journal_at: 0,
-            database: File { ino: 0, blocks: Vec::new() },
+            database: File::default(),
             pages: Alias::new(&weights),
             logs: VecDeque::new(),
             temporary: VecDeque::new(),
             documents: Vec::new(),
             rng: Rng::new(seed),
         };
-        files.journal = files.create(blocks / 64);
-        files.database = files.create(pages);
+        files.journal = files.create(JOURNAL, blocks / 64);
+        files.database = files.create(DATABASE, pages);
         files
     }
 
     /// Makes a file and queues the writes that fill it.
-    fn create(&mut self, blocks: u32) -> File {
-        let mut file = File { ino: self.next_ino, blocks: Vec::new() };
+    fn create(&mut self, name: &str, blocks: u32) -> File {
+        let mut file = File { ino: self.next_ino, kind: FileKind::of(DIRECTORY, name.as_bytes()), blocks: Vec::new() };
         self.next_ino += 1;
         self.extend(&mut file, blocks);
         file
@@ -77,6 +94,7 @@ impl Files {
             self.queue.push_back(Op::Write(BlockWrite {
                 block,
                 ino: file.ino,
+                kind: file.kind,
                 file_block: old + u64::from(i),
                 request_blocks: REQUEST_BLOCKS.min(blocks - i / REQUEST_BLOCKS * REQUEST_BLOCKS),
                 request_at: i % REQUEST_BLOCKS,
@@ -92,10 +110,11 @@ impl Files {
         self.free.extend(file.blocks);
     }
 
-    fn overwrite(&mut self, ino: u64, file_blocks: usize, at: usize, block: u32) {
+    fn overwrite(&mut self, (ino, kind): (u64, FileKind), file_blocks: usize, at: usize, block: u32) {
         self.queue.push_back(Op::Write(BlockWrite {
             block,
             ino,
+            kind,
             file_block: at as u64,
             request_blocks: 1,
             request_at: 0,
@@ -111,7 +130,7 @@ impl Files {
                 // Rank to page by a fixed scattering, so that heat is not sorted by address.
                 let n = self.database.blocks.len();
                 let at = at.wrapping_mul(0x9e37_79b1) % n;
-                self.overwrite(self.database.ino, n, at, self.database.blocks[at]);
+                self.overwrite(self.database.id(), n, at, self.database.blocks[at]);
                 self.journal_write();
             }
             35..70 => self.journal_write(),
@@ -124,7 +143,7 @@ impl Files {
     fn journal_write(&mut self) {
         let n = self.journal.blocks.len();
         self.journal_at = (self.journal_at + 1) % n;
-        self.overwrite(self.journal.ino, n, self.journal_at, self.journal.blocks[self.journal_at]);
+        self.overwrite(self.journal.id(), n, self.journal_at, self.journal.blocks[self.journal_at]);
     }
 
     fn log_append(&mut self) {
@@ -132,10 +151,9 @@ impl Files {
             Some(log) if log.blocks.len() < LOG_BLOCKS as usize => log,
             full => {
                 self.logs.extend(full);
-                File { ino: self.next_ino, blocks: Vec::new() }
+                self.create(LOG, 0)
             }
         };
-        self.next_ino += u64::from(log.blocks.is_empty());
         let blocks = 1 + self.rng.below(4);
         self.extend(&mut log, blocks);
         self.logs.push_back(log);
@@ -149,7 +167,7 @@ impl Files {
     /// A file that is deleted when sixteen more like it have been made.
     fn temporary_file(&mut self) {
         let blocks = 1 + self.rng.below(16);
-        let file = self.create(blocks);
+        let file = self.create(TEMPORARY, blocks);
         self.temporary.push_back(file);
         if self.temporary.len() > 16
             && let Some(oldest) = self.temporary.pop_front()
@@ -161,7 +179,7 @@ impl Files {
     /// A file that stays until the volume is 80 % full and chance picks it.
     fn document(&mut self) {
         let blocks = 1 + self.rng.below(24);
-        let file = self.create(blocks);
+        let file = self.create(DOCUMENT, blocks);
         self.documents.push(file);
         while (self.free.len() as u32) < self.blocks / 5 && !self.documents.is_empty() {
             let n = self.rng.below(self.documents.len() as u32) as usize;

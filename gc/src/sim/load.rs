@@ -1,6 +1,7 @@
 //! Seeded loads: which block is written next.
 
 use super::rng::{Alias, Rng};
+use crate::features::FileKind;
 
 /// One step of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub struct BlockWrite {
     /// Which block of the volume it is; its place in a file never changes while it is in use.
     pub block: u32,
     pub ino: u64,
+    pub kind: FileKind,
     pub file_block: u64,
     /// Length of the write request that it belongs to, and its place in it. Blocks of a request come one after the other.
     pub request_blocks: u32,
@@ -205,6 +207,7 @@ impl Load for Overwrites {
         Op::Write(BlockWrite {
             block,
             ino: INO,
+            kind: FileKind::default(),
             file_block: u64::from(block),
             request_blocks: if filling { FILL_BLOCKS.min(self.blocks - (block - request_at)) } else { 1 },
             request_at,

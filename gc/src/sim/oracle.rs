@@ -119,6 +119,7 @@ mod tests {
     use super::super::load::{BlockWrite, Overwrites, Pattern};
     use super::super::{Geometry, run};
     use super::*;
+    use crate::features::FileKind;
     use crate::placement::NoSeparation;
     use crate::victim::{CostAge, Greedy};
 
@@ -139,6 +140,7 @@ mod tests {
         let whole = BlockWrite {
             block,
             ino: 1,
+            kind: FileKind::default(),
             file_block: 0,
             request_blocks: 1,
             request_at: 0,

@@ -3,7 +3,7 @@
 use super::rng::Rng;
 use crate::features::history::History;
 use crate::features::{LOG2_MAX, LOG2_MIN, PLACEMENT, PlacementRow, forget_table, rounded};
-use crate::placement::{MoveFacts, WriteFacts, relative_log2};
+use crate::placement::{DiscardFacts, MoveFacts, WriteFacts, relative_log2};
 
 const NONE: u32 = u32::MAX;
 const FORGOTTEN: u32 = 6;
@@ -16,6 +16,13 @@ pub struct Sample<const W: usize = { PLACEMENT.len() }> {
     pub row: [f32; W],
     /// What a model is to answer; of placements log2 of (residual lifetime / live blocks).
     pub label: f32,
+}
+
+impl<const W: usize> Sample<W> {
+    /// The same with only the first features.
+    pub fn first<const N: usize>(&self) -> Sample<N> {
+        Sample { row: std::array::from_fn(|at| self.row[at]), label: self.label }
+    }
 }
 
 /// A sample, and how it came about.
@@ -96,6 +103,11 @@ impl Recorder {
             let row = self.history.cleaning_row(m);
             self.watch(block, row, m.now, m.live_blocks);
         }
+    }
+
+    pub(super) fn discarded(&mut self, block: u32, d: &DiscardFacts) {
+        self.history.discarded(d);
+        self.died(block, d.now, d.live_blocks);
     }
 
     pub(super) fn died(&mut self, block: u32, now: u64, live_blocks: u64) {

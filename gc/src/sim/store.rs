@@ -3,14 +3,16 @@
 //! Invariants: a segment's live count is the number of its blocks that the map names; what is sealed is in the index; a free
 //! segment is in the free list alone.
 
+use std::collections::HashMap;
+
 use super::Outcome;
 use super::fates::FateRecorder;
 use super::load::{BlockWrite, Load, Op};
 use super::record::Recorder;
 use super::tally::Tally;
-use crate::features::VictimContext;
+use crate::features::{FileKind, VictimContext};
 use crate::index::UtilizationIndex;
-use crate::placement::{MoveFacts, Placement, WriteFacts, interval_code, merge};
+use crate::placement::{DiscardFacts, MoveFacts, Placement, WriteFacts, interval_code, merge};
 use crate::segment::SegmentFacts;
 use crate::victim::VictimPolicy;
 
@@ -99,6 +101,8 @@ pub struct Simulator {
     geometry: Geometry,
     index: UtilizationIndex,
     blocks: Vec<Block>,
+    /// Of files whose kind the load knows.
+    kinds: HashMap<u64, FileKind>,
     /// Block of the volume that each physical place was written for.
     owner: Vec<u32>,
     /// Live blocks of each segment.
@@ -128,6 +132,7 @@ impl Simulator {
             geometry,
             index: UtilizationIndex::new(segments, segment_blocks),
             blocks: vec![UNUSED; blocks as usize],
+            kinds: HashMap::new(),
             owner: vec![NONE; (segments * segment_blocks) as usize],
             live: vec![0; segments as usize],
             invalidated: vec![0; segments as usize],
@@ -223,16 +228,9 @@ impl Simulator {
         std::hint::black_box(blocks.fold(0, |all, block| all ^ self.blocks[block as usize].place));
     }
 
-    fn step(&mut self, op: &Op, placement: &mut dyn Placement, mut recorder: Option<&mut Recorder>) {
+    fn step(&mut self, op: &Op, placement: &mut dyn Placement, recorder: Option<&mut Recorder>) {
         match op {
-            Op::Discard(block) => {
-                if let Some(r) = recorder.as_deref_mut() {
-                    r.died(*block, self.now(), self.live_blocks);
-                }
-                let Block { ino, file_block, .. } = self.blocks[*block as usize];
-                placement.discarded(ino, file_block, 1, self.now());
-                self.kill(*block);
-            }
+            Op::Discard(block) => self.discard(*block, placement, recorder),
             Op::Write(w) => self.write(w, placement, recorder),
         }
         if let Some(fates) = &mut self.fates {
@@ -240,6 +238,31 @@ impl Simulator {
             let lives = |b: u32, since| blocks[b as usize].place != NONE && blocks[b as usize].birth < since;
             fates.settle(self.done.user, lives);
         }
+    }
+
+    fn discard(&mut self, block: u32, placement: &mut dyn Placement, recorder: Option<&mut Recorder>) {
+        let Block { place, ino, file_block, birth, .. } = self.blocks[block as usize];
+        if place == NONE {
+            return;
+        }
+        let facts = DiscardFacts {
+            ino,
+            kind: self.kind(ino),
+            first_block: file_block,
+            blocks: 1,
+            now: self.now(),
+            birth,
+            live_blocks: self.live_blocks,
+        };
+        placement.discarded(&facts);
+        if let Some(r) = recorder {
+            r.discarded(block, &facts);
+        }
+        self.kill(block);
+    }
+
+    fn kind(&self, ino: u64) -> FileKind {
+        if self.kinds.is_empty() { FileKind::default() } else { self.kinds.get(&ino).copied().unwrap_or_default() }
     }
 
     /// A request is placed as a whole, as the filesystem does: its first block speaks for all, unless the placement insists.
@@ -251,9 +274,13 @@ impl Simulator {
             r.died(w.block, now, self.live_blocks);
         }
         let per_block = self.each_block || placement.per_block();
+        if w.kind.is_known() && w.request_at == 0 {
+            self.kinds.insert(w.ino, w.kind);
+        }
         if w.request_at == 0 || per_block {
             let facts = WriteFacts {
                 ino: w.ino,
+                kind: w.kind,
                 first_block: w.file_block,
                 blocks: if per_block { 1 } else { w.request_blocks },
                 append: w.append,
@@ -373,6 +400,7 @@ impl Simulator {
         for (block, b) in moving.drain(..) {
             let m = MoveFacts {
                 ino: b.ino,
+                kind: self.kind(b.ino),
                 first_block: b.file_block,
                 blocks: 1,
                 now,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::features::VictimContext;
 use crate::index::UtilizationIndex;
-use crate::placement::{MoveFacts, Placement, WriteFacts};
+use crate::placement::{DiscardFacts, MoveFacts, Opinions, Placement, WriteFacts};
 use crate::segment::SegmentFacts;
 use crate::victim::VictimPolicy;
 
@@ -90,8 +90,8 @@ impl<P: Placement + ?Sized> Placement for Timed<'_, P> {
         self.call(EVERY, |policy| policy.cleaning_write(m))
     }
 
-    fn discarded(&mut self, ino: u64, first_block: u64, blocks: u64, now: u64) {
-        self.inner.discarded(ino, first_block, blocks, now);
+    fn discarded(&mut self, d: &DiscardFacts) {
+        self.inner.discarded(d);
     }
 
     fn segment_cleaned(&mut self, s: &SegmentFacts, now: u64) {
@@ -116,5 +116,9 @@ impl<P: Placement + ?Sized> Placement for Timed<'_, P> {
 
     fn by_model(&self) -> bool {
         self.inner.by_model()
+    }
+
+    fn opinions(&self) -> Opinions {
+        self.inner.opinions()
     }
 }

@@ -3,6 +3,7 @@
 
 use super::load::{BlockWrite, Load, Op, Overwrites, Pattern};
 use super::rng::Rng;
+use crate::features::FileKind;
 
 /// Largest file of the tree.
 const FILE_BLOCKS_MAX: u32 = 5;
@@ -48,6 +49,7 @@ impl TreeAndFile {
         Op::Write(BlockWrite {
             block: self.written - 1,
             ino: self.ino,
+            kind: FileKind::default(),
             file_block: u64::from(at),
             request_blocks: blocks,
             request_at: at,

@@ -78,10 +78,11 @@ impl<M: WorthModel> WorthModel for ShuffledRows<M> {
 mod tests {
     use super::*;
     use crate::features::PLACEMENT;
+    use crate::train::NETWORK_FEATURES;
 
     #[test]
     fn a_constant_answers_alike() {
-        let mlp = Mlp::random(&[PlacementRow::default().len(), 4, 1], &mut Rng::new(1));
+        let mlp = Mlp::random(&[NETWORK_FEATURES, 4, 1], &mut Rng::new(1));
         let constant =
             Mlp::from_onnx(&constant_onnx(&mlp, &ModelInfo::placement("c"))).map(|(m, _)| m).expect("a plain chain");
         assert_eq!(constant.predict(&[1.0; PLACEMENT.len()]), constant.predict(&[-3.0; PLACEMENT.len()]));
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn shuffled_answers_are_the_models_own_but_not_the_rows() {
-        let mlp = Mlp::random(&[PlacementRow::default().len(), 4, 1], &mut Rng::new(1));
+        let mlp = Mlp::random(&[NETWORK_FEATURES, 4, 1], &mut Rng::new(1));
         let mut shuffled = ShuffledRows::new(mlp.clone(), 2);
         let mut rng = Rng::new(3);
         let (mut given, mut right, mut own) = (Vec::new(), 0, Vec::new());

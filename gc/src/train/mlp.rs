@@ -71,7 +71,7 @@ impl Mlp {
         self.layers.first().map_or(0, |l| l.inputs)
     }
 
-    /// The output for one row.
+    /// The output for one row, of which the first values are its inputs.
     pub fn predict(&self, row: &[f32]) -> f32 {
         let (mut x, mut y) = ([0.0f32; WIDTH_MAX], [0.0f32; WIDTH_MAX]);
         x[..row.len()].copy_from_slice(row);

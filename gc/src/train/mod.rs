@@ -23,10 +23,16 @@ pub use suite::{Scene, evaluation_scenes, training_scenes};
 pub use trees::{Node, Split, TreeOptions, Trees, fit_trees};
 pub use worth::{Exploring, READS, WorthNet, WorthOptions, WorthSample, collect_worth, train_victim, worth_label};
 
-use crate::features::{CONTRACT, PLACEMENT};
+use crate::features::{PLACEMENT, PlacementFeature};
 use crate::placement::{Ewma, Learned, Placement};
 use crate::sim::{Recorder, Sample, Simulator};
 use crate::victim::CostAgeClass;
+
+/// Networks read the first so many features of placement: those after them speak of kinds of files, of which simulated loads know next to nothing.
+pub const NETWORK_FEATURES: usize = PlacementFeature::FileAge as usize + 1;
+
+/// What a network of placement is fitted to.
+pub type NetworkSample = Sample<NETWORK_FEATURES>;
 
 /// How much to record and to fit.
 #[derive(Clone, Copy, Debug)]
@@ -71,11 +77,11 @@ pub fn train_mlp(options: &TrainOptions) -> Mlp {
 }
 
 /// Records samples of all training scenes under a placement.
-pub fn collect(options: &TrainOptions, placement: &mut dyn FnMut() -> Box<dyn Placement>) -> Vec<Sample> {
+pub fn collect(options: &TrainOptions, placement: &mut dyn FnMut() -> Box<dyn Placement>) -> Vec<NetworkSample> {
     let mut samples = Vec::new();
     for (n, scene) in training_scenes(options.blocks).iter().enumerate() {
         let seed = options.seed.wrapping_mul(1000).wrapping_add(n as u64);
-        samples.extend(record(scene, placement().as_mut(), options.samples, seed));
+        samples.extend(record(scene, placement().as_mut(), options.samples, seed).iter().map(Sample::first));
     }
     samples
 }
@@ -103,16 +109,11 @@ fn record(scene: &Scene, placement: &mut dyn Placement, samples: usize, seed: u6
     recorder.finish(sim.now(), sim.live_blocks())
 }
 
-/// All features of placement, which is what the trainer uses.
-fn all_placement_features() -> Vec<String> {
-    debug_assert_eq!(CONTRACT.placement.features, &PLACEMENT);
-    PLACEMENT.iter().map(|f| f.name.to_owned()).collect()
-}
-
 impl ModelInfo {
-    /// A placement model that takes all features in their order.
+    /// A placement model that takes the features of networks in their order.
     pub fn placement(name: &str) -> Self {
-        Self { kind: ModelKind::Placement, features: all_placement_features(), name: name.to_owned() }
+        let features = PLACEMENT[..NETWORK_FEATURES].iter().map(|f| f.name.to_owned()).collect();
+        Self { kind: ModelKind::Placement, features, name: name.to_owned() }
     }
 }
 

@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_short_training_repeats_itself_and_reads_its_columns() {
-        let placement = Mlp::random(&[crate::features::PLACEMENT.len(), 4, 1], &mut Rng::new(1));
+        let placement = Mlp::random(&[crate::train::NETWORK_FEATURES, 4, 1], &mut Rng::new(1));
         let fit = FitOptions { epochs: 3, ..WorthOptions::shipped(3).fit };
         let options = WorthOptions { blocks: 2048, per_decision: 0.1, fit, ..WorthOptions::shipped(3) };
         let bytes = train_victim(&options, &placement, "short");

@@ -23,6 +23,7 @@ impl Parser for Alibaba {
             volume: number("device_id", volume)?,
             offset_bytes: number("offset", offset)?,
             len_bytes: number("length", length)?,
+            kind: Default::default(),
         }))
     }
 }
@@ -40,6 +41,7 @@ mod tests {
             volume: 419,
             offset_bytes: 8_792_731_648,
             len_bytes: 16_384,
+            kind: Default::default(),
         };
         let second = Request { time_us: 1_577_808_144_360_800, action: Action::Read, volume: 725, ..first };
         assert_eq!(samples::requests(samples::ALIBABA), [first, second]);

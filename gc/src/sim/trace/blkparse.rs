@@ -43,7 +43,7 @@ impl Parser for Blkparse {
         let [sectors] = first_fields(&mut fields)?;
         let offset_bytes = sectors_bytes(number("sector", sector)?)?;
         let len_bytes = sectors_bytes(number("count of sectors", sectors)?)?;
-        Ok(Some(Request { time_us, action, volume, offset_bytes, len_bytes }))
+        Ok(Some(Request { time_us, action, volume, offset_bytes, len_bytes, kind: Default::default() }))
     }
 }
 
@@ -76,6 +76,7 @@ mod tests {
             volume: 8 << 20,
             offset_bytes: 223_490 * 512,
             len_bytes: 8 * 512,
+            kind: Default::default(),
         };
         let discard = Request { time_us: 2_000_001, action: Action::Discard, volume: 259 << 20 | 1, ..write };
         let read = Request { time_us: 2_000_002, action: Action::Read, ..write };

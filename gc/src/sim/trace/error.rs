@@ -47,6 +47,8 @@ pub enum Fault {
     LongLine(u64),
     #[error("the line is not text")]
     NotText,
+    #[error("{0}")]
+    Recording(String),
 }
 
 /// Why a trace cannot be used.

@@ -52,6 +52,7 @@ impl Parser for Fio {
             volume: self.files.number(file),
             offset_bytes: number("offset", offset)?,
             len_bytes: number("length", length)?,
+            kind: Default::default(),
         }))
     }
 }
@@ -71,8 +72,22 @@ mod tests {
 
     #[test]
     fn samples_of_both_versions_are_read_exactly() {
-        let write = Request { time_us: 878, action: Action::Write, volume: 0, offset_bytes: 8192, len_bytes: 16_384 };
-        let read = Request { time_us: 888, action: Action::Read, volume: 1, offset_bytes: 0, len_bytes: 512 };
+        let write = Request {
+            time_us: 878,
+            action: Action::Write,
+            volume: 0,
+            offset_bytes: 8192,
+            len_bytes: 16_384,
+            kind: Default::default(),
+        };
+        let read = Request {
+            time_us: 888,
+            action: Action::Read,
+            volume: 1,
+            offset_bytes: 0,
+            len_bytes: 512,
+            kind: Default::default(),
+        };
         let trim = Request { time_us: 891, action: Action::Discard, ..write };
         assert_eq!(samples::requests(samples::FIO_3), [write, read, trim]);
         let untimed = [write, read, trim].map(|r| Request { time_us: 0, ..r });

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::error::Fault;
 use super::lines;
-use super::{Request, alibaba, blkparse, fio, msr, replayer, tencent, vscsi};
+use super::{Request, alibaba, blkparse, fio, gleanfs, msr, replayer, tencent, vscsi};
 
 /// A format of traces; its file says what it looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,14 +16,23 @@ pub enum Format {
     Msr,
     Fio,
     Blkparse,
+    Gleanfs,
 }
 
 /// Names that [`by_name`] knows.
-pub const NAMES: [&str; 7] = ["vscsi", "tencent", "replayer", "alibaba", "msr", "fio", "blkparse"];
+pub const NAMES: [&str; 8] = ["vscsi", "tencent", "replayer", "alibaba", "msr", "fio", "blkparse", "gleanfs"];
 
 /// In the order of [`NAMES`]. Detection asks the narrow formats first.
-const ALL: [Format; 7] =
-    [Format::Vscsi, Format::Tencent, Format::Replayer, Format::Alibaba, Format::Msr, Format::Fio, Format::Blkparse];
+const ALL: [Format; 8] = [
+    Format::Vscsi,
+    Format::Tencent,
+    Format::Replayer,
+    Format::Alibaba,
+    Format::Msr,
+    Format::Fio,
+    Format::Blkparse,
+    Format::Gleanfs,
+];
 
 /// The format of that name (see [`NAMES`]).
 pub fn by_name(name: &str) -> Option<Format> {
@@ -54,10 +63,22 @@ impl Format {
         if vscsi::version_of(head).is_some() {
             return Some(Self::Vscsi);
         }
+        if gleanfs::is_recording(head) {
+            return Some(Self::Gleanfs);
+        }
         let mut lines = head.split_inclusive(|&b| b == b'\n');
         let first = lines.next()?;
         let data = if lines::is_header(first) { lines.next().unwrap_or(first) } else { first };
-        ALL.into_iter().skip(1).find(|format| format.fits(first, data))
+        ALL.into_iter().find(|format| format.is_text() && format.fits(first, data))
+    }
+
+    fn is_text(self) -> bool {
+        !matches!(self, Self::Vscsi | Self::Gleanfs)
+    }
+
+    /// Whether what it calls volumes are files, whose size it does not hide.
+    pub(super) fn is_of_files(self) -> bool {
+        self == Self::Gleanfs
     }
 
     /// Whether the first line of data (in `fio` the line before it) is one of this format and of no other.
@@ -69,7 +90,7 @@ impl Format {
             Self::Replayer => columns >= 5,
             Self::Msr => columns == 7,
             Self::Blkparse => !lines::is_header(first),
-            Self::Vscsi | Self::Fio => true,
+            Self::Vscsi | Self::Fio | Self::Gleanfs => true,
         };
         of_this_shape && self.parser(line).1.parse(lines::trimmed(line)).is_ok()
     }
@@ -80,6 +101,9 @@ impl Format {
             Self::Vscsi => {
                 let version = vscsi::version_of(head).unwrap_or(vscsi::Version::One);
                 return (Framing::Records(version.record_bytes()), Box::new(vscsi::Vscsi(version)));
+            }
+            Self::Gleanfs => {
+                return (Framing::Records(gleanfs::RECORD_BYTES), Box::new(gleanfs::Gleanfs::default()));
             }
             Self::Tencent => Box::new(tencent::Tencent),
             Self::Replayer => Box::new(replayer::Replayer::default()),

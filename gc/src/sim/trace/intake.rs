@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::alignment::Alignment;
 use super::error::TraceError;
 use super::numbering::{Full, Numbering};
-use super::recording::{Facts, Recording, Span, Target};
+use super::recording::{Facts, Recording, Span, Target, Volume};
 use super::{Action, BLOCK_BYTES, Request, SECTOR_BYTES};
 
 /// Volumes that an error lists.
@@ -25,7 +25,7 @@ pub(super) struct Intake {
     others: BTreeSet<u64>,
     extents: Vec<Extent>,
     alignment: Alignment,
-    volumes: Vec<u64>,
+    volumes: Vec<Volume>,
     indices: HashMap<u64, u32>,
     writes: u64,
     /// Earliest and latest.
@@ -64,7 +64,7 @@ impl Intake {
             self.writes += 1;
             self.alignment.write(request.offset_bytes);
         }
-        let target = Target::new(request.action, self.volume_index(request.volume));
+        let target = Target::new(request.action, self.volume_index(request));
         let end = (request.offset_bytes + request.len_bytes).div_ceil(SECTOR_BYTES);
         let mut sector = request.offset_bytes / SECTOR_BYTES;
         while sector < end {
@@ -74,11 +74,16 @@ impl Intake {
         }
     }
 
-    fn volume_index(&mut self, volume: u64) -> u32 {
-        *self.indices.entry(volume).or_insert_with(|| {
-            self.volumes.push(volume);
+    fn volume_index(&mut self, request: &Request) -> u32 {
+        let index = *self.indices.entry(request.volume).or_insert_with(|| {
+            self.volumes.push(Volume { number: request.volume, kind: request.kind });
             self.volumes.len() as u32 - 1
-        })
+        });
+        let known = &mut self.volumes[index as usize];
+        if !known.kind.is_known() {
+            known.kind = request.kind;
+        }
+        index
     }
 
     /// The second pass; `file` is what errors call the trace.
@@ -200,7 +205,7 @@ mod tests {
         let mut intake = Intake::new(None);
         for &(action, volume, sector, sectors) in requests {
             let (offset_bytes, len_bytes) = (sector * SECTOR_BYTES, sectors * SECTOR_BYTES);
-            intake.take(&Request { time_us: 0, action, volume, offset_bytes, len_bytes });
+            intake.take(&Request { time_us: 0, action, volume, offset_bytes, len_bytes, kind: Default::default() });
         }
         intake.finish("t").unwrap_or_else(|error| panic!("{error}"))
     }
@@ -215,7 +220,7 @@ mod tests {
             recorded(&[(WRITE, 9, 800, 16), (WRITE, 4, 800, 8), (Action::Read, 1, 0, 8), (WRITE, 9, 792, 16)]);
         assert_eq!(spans(&recording), [(WRITE, 0, 100, 2), (WRITE, 1, 100, 1), (WRITE, 0, 99, 2)]);
         assert_eq!(recording.numbers(), [0, 1, 2, 3, 0]);
-        assert_eq!(recording.volumes(), [9, 4]);
+        assert_eq!(recording.volumes().iter().map(|v| v.number).collect::<Vec<_>>(), [9, 4]);
         assert_eq!((recording.blocks(), recording.written_blocks(), recording.reads()), (4, 5, 1));
     }
 
@@ -226,7 +231,14 @@ mod tests {
         assert_eq!(spans(&recording), [(WRITE, 0, 0, 1), (WRITE, 0, 0, 2), (WRITE, 0, 1, 1), (WRITE, 0, 1, 1)]);
         assert_eq!(recording.requests(), 5);
         let mut intake = Intake::new(None);
-        intake.take(&Request { time_us: 0, action: WRITE, volume: 0, offset_bytes: 4095, len_bytes: 2 });
+        intake.take(&Request {
+            time_us: 0,
+            action: WRITE,
+            volume: 0,
+            offset_bytes: 4095,
+            len_bytes: 2,
+            kind: Default::default(),
+        });
         assert_eq!(intake.finish("t").map(|r| r.blocks()).map_err(|e| e.to_string()), Ok(2));
     }
 

@@ -10,6 +10,7 @@ mod blkparse;
 mod error;
 mod fio;
 mod format;
+mod gleanfs;
 mod input;
 mod intake;
 mod lines;
@@ -28,9 +29,11 @@ mod zstd;
 
 pub use error::{Fault, Place, TraceError};
 pub use format::{Format, NAMES, by_name};
-pub use recording::{Options, Recording, Span};
+pub use recording::{Options, Recording, Span, Volume};
 pub use replay::Replay;
 pub use requests::Requests;
+
+use crate::features::FileKind;
 
 /// Traces count in sectors of this size where they do not count in bytes.
 pub const SECTOR_BYTES: u64 = 512;
@@ -55,4 +58,6 @@ pub struct Request {
     pub volume: u64,
     pub offset_bytes: u64,
     pub len_bytes: u64,
+    /// What is known of the file that the volume is, if it is one.
+    pub kind: FileKind,
 }

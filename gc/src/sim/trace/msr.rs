@@ -28,6 +28,7 @@ impl Parser for Msr {
             volume: self.hosts.number(host) << 16 | u64::from(disk),
             offset_bytes: number("Offset", offset)?,
             len_bytes: number("Size", size)?,
+            kind: Default::default(),
         }))
     }
 }
@@ -45,6 +46,7 @@ mod tests {
             volume: 1,
             offset_bytes: 383_496_192,
             len_bytes: 32_768,
+            kind: Default::default(),
         };
         let second = Request { time_us: 12_816_637_201_364_840, action: Action::Write, volume: 65_536, ..first };
         assert_eq!(samples::requests(samples::MSR), [first, second]);

@@ -14,6 +14,7 @@ use super::format::Format;
 use super::intake::Intake;
 use super::requests::Requests;
 use super::{Action, Request};
+use crate::features::FileKind;
 
 /// What of a trace is recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +68,15 @@ impl Target {
     }
 }
 
+/// A volume, or a file that stands for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// By which the trace calls it.
+    pub number: u64,
+    /// Of a file whose name is known.
+    pub kind: FileKind,
+}
+
 /// What is known of a whole recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -85,7 +95,8 @@ pub(super) struct Facts {
 pub struct Recording {
     spans: Vec<Span>,
     numbers: Vec<u32>,
-    volumes: Vec<u64>,
+    volumes: Vec<Volume>,
+    of_files: bool,
     facts: Facts,
 }
 
@@ -96,8 +107,8 @@ impl Recording {
 
     /// Reads a trace to its end. It has at least one write.
     pub fn of(requests: Requests, options: &Options) -> Result<Self, TraceError> {
-        let file = requests.file().to_owned();
-        Self::collect(&file, requests, options)
+        let (file, of_files) = (requests.file().to_owned(), requests.format().is_of_files());
+        Ok(Self { of_files, ..Self::collect(&file, requests, options)? })
     }
 
     /// The same of requests from anywhere, which keep to the limits of [`Requests`]; `file` is what errors call it.
@@ -116,8 +127,8 @@ impl Recording {
         intake.finish(file)
     }
 
-    pub(super) fn new(spans: Vec<Span>, numbers: Vec<u32>, volumes: Vec<u64>, facts: Facts) -> Self {
-        Self { spans, numbers, volumes, facts }
+    pub(super) fn new(spans: Vec<Span>, numbers: Vec<u32>, volumes: Vec<Volume>, facts: Facts) -> Self {
+        Self { spans, numbers, volumes, of_files: false, facts }
     }
 
     /// Blocks that are ever written; their numbers are below this.
@@ -139,8 +150,13 @@ impl Recording {
         self.facts.reads
     }
 
-    /// Numbers of the volumes that are written or discarded, by first appearance.
-    pub fn volumes(&self) -> &[u64] {
+    /// Whether its volumes are the files of a filesystem.
+    pub fn is_of_files(&self) -> bool {
+        self.of_files
+    }
+
+    /// The volumes that are written or discarded, by first appearance.
+    pub fn volumes(&self) -> &[Volume] {
         &self.volumes
     }
 
@@ -192,7 +208,7 @@ mod tests {
         let span = |action| Span { first_block: 2, blocks: 4, target: Target::new(action, 0) };
         assert_eq!(recording.spans(), [span(Action::Write), span(Action::Discard)]);
         assert_eq!(recording.numbers(), [0, 1, 2, 3, 0, 1, 2, 3]);
-        assert_eq!((recording.requests(), recording.reads(), recording.volumes()), (3, 1, &[0][..]));
+        assert_eq!((recording.requests(), recording.reads(), recording.volumes().len()), (3, 1, 1));
         assert_eq!((recording.blocks(), recording.written_blocks(), recording.live_blocks_max()), (4, 4, 4));
         assert_eq!(recording.duration(), Duration::from_micros(13));
         Ok(())

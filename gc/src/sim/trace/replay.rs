@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Action;
-use super::recording::{Recording, Span};
+use super::recording::{Recording, Span, Volume};
+use crate::features::FileKind;
 use crate::sim::load::{BlockWrite, Load, Op};
 
 /// A place in a recording.
@@ -28,6 +29,8 @@ pub struct Replay {
     span: Span,
     done: u32,
     ino: u64,
+    kind: FileKind,
+    append: bool,
     file_blocks: u64,
     /// Size of every volume so far.
     sizes: Vec<u64>,
@@ -65,8 +68,20 @@ impl Replay {
     fn between(recording: Arc<Recording>, begin: Position, end_span: usize) -> Self {
         let span = recording.spans()[begin.span];
         let sizes = vec![0; recording.volumes().len()];
-        let mut replay =
-            Self { recording, begin, end_span, next: begin, span, done: 0, ino: 0, file_blocks: 0, sizes, rounds: 0 };
+        let mut replay = Self {
+            recording,
+            begin,
+            end_span,
+            next: begin,
+            span,
+            done: 0,
+            ino: 0,
+            kind: FileKind::default(),
+            append: false,
+            file_blocks: 0,
+            sizes,
+            rounds: 0,
+        };
         replay.take_up(span);
         replay
     }
@@ -74,8 +89,11 @@ impl Replay {
     fn take_up(&mut self, span: Span) {
         (self.span, self.done) = (span, 0);
         let volume = span.volume();
-        self.ino = self.recording.volumes()[volume].saturating_add(1);
+        let Volume { number, kind } = self.recording.volumes()[volume];
+        (self.ino, self.kind) = (number.saturating_add(1), kind);
         self.file_blocks = self.sizes[volume];
+        // Of a block device nobody knows how much of it is in use.
+        self.append = self.recording.is_of_files() && span.first_block >= self.file_blocks;
         if span.action() == Action::Write {
             self.sizes[volume] = self.file_blocks.max(span.first_block + u64::from(span.blocks));
         }
@@ -114,10 +132,11 @@ impl Load for Replay {
             _ => Op::Write(BlockWrite {
                 block,
                 ino: self.ino,
+                kind: self.kind,
                 file_block: self.span.first_block + u64::from(request_at),
                 request_blocks: self.span.blocks,
                 request_at,
-                append: false,
+                append: self.append,
                 file_blocks: self.file_blocks,
             }),
         }
@@ -136,7 +155,14 @@ mod tests {
     fn recording(requests: &[(Action, u64, u64, u64)]) -> Arc<Recording> {
         let requests = requests.iter().map(|&(action, volume, block, blocks)| {
             let (offset_bytes, len_bytes) = (block * 4096, blocks * 4096);
-            Ok::<_, TraceError>(Request { time_us: 0, action, volume, offset_bytes, len_bytes })
+            Ok::<_, TraceError>(Request {
+                time_us: 0,
+                action,
+                volume,
+                offset_bytes,
+                len_bytes,
+                kind: FileKind::default(),
+            })
         });
         Arc::new(Recording::collect("t", requests, &Options::default()).unwrap_or_else(|error| panic!("{error}")))
     }
@@ -152,7 +178,8 @@ mod tests {
 
     fn write(block: u32, ino: u64, file_block: u64, request: (u32, u32), file_blocks: u64) -> Op {
         let (request_at, request_blocks) = request;
-        Op::Write(BlockWrite { block, ino, file_block, request_blocks, request_at, append: false, file_blocks })
+        let kind = FileKind::default();
+        Op::Write(BlockWrite { block, ino, kind, file_block, request_blocks, request_at, append: false, file_blocks })
     }
 
     #[test]

@@ -32,6 +32,7 @@ impl Parser for Replayer {
             volume: 0,
             offset_bytes: number("offset", offset)?,
             len_bytes: number("size", size)?,
+            kind: Default::default(),
         };
         if self.columns == 0 {
             self.columns = found;
@@ -47,7 +48,14 @@ mod tests {
 
     #[test]
     fn a_sample_is_read_exactly() {
-        let first = Request { time_us: 500, action: Action::Read, volume: 0, offset_bytes: 4_923_392, len_bytes: 4096 };
+        let first = Request {
+            time_us: 500,
+            action: Action::Read,
+            volume: 0,
+            offset_bytes: 4_923_392,
+            len_bytes: 4096,
+            kind: Default::default(),
+        };
         let second = Request {
             time_us: 147_000_000,
             action: Action::Write,

@@ -174,7 +174,7 @@ mod tests {
     use super::super::samples;
     use super::*;
 
-    const FORMATS: &str = "vscsi, tencent, replayer, alibaba, msr, fio, blkparse";
+    const FORMATS: &str = "vscsi, tencent, replayer, alibaba, msr, fio, blkparse, gleanfs";
 
     fn gzip(data: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());

@@ -34,8 +34,15 @@ CPU3 (sda):
 Total (sda):
  Throughput (R/W): 2KiB/s / 2KiB/s
 ";
+/// A header, a write, a move, a loss and a discard.
+pub(super) const GLEANFS: &[u8] = b"\
+    GLEANTEL\x01\0\0\0@\0\0\0\0\x01\0\0\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
+    \x01\x01\x02\x06\xff\xff\0\0\x09\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0d\0\0\0\0\0\0\0\x03\0\0\0\x02\0\0\0\x03\0\0\0\x04\0\0\0\
+    \x02\0\x02\x06\xff\xff\0\0\x09\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0d\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x03\0\0\0\x04\0\0\0\
+    \x05\0\x02\x06\xff\xff\0\0\x07\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
+    \x03\0\x02\x06\xff\xff\0\0\x09\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0d\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x03\0\0\0\x04\0\0\0";
 
-pub(super) const ALL: [(Format, &[u8]); 9] = [
+pub(super) const ALL: [(Format, &[u8]); 10] = [
     (Format::Vscsi, VSCSI_1),
     (Format::Vscsi, VSCSI_2),
     (Format::Tencent, TENCENT),
@@ -45,6 +52,7 @@ pub(super) const ALL: [(Format, &[u8]); 9] = [
     (Format::Fio, FIO_2),
     (Format::Fio, FIO_3),
     (Format::Blkparse, BLKPARSE),
+    (Format::Gleanfs, GLEANFS),
 ];
 
 /// All requests of `trace`, or the line that says what is wrong with it.

@@ -24,6 +24,7 @@ impl Parser for Tencent {
             volume: number("volume", volume)?,
             offset_bytes: sectors_bytes(number("offset", offset)?)?,
             len_bytes: sectors_bytes(number("size", size)?)?,
+            kind: Default::default(),
         }))
     }
 }
@@ -41,6 +42,7 @@ mod tests {
             volume: 1063,
             offset_bytes: 12_910_952 * 512,
             len_bytes: 8 * 512,
+            kind: Default::default(),
         };
         let second = Request { time_us: 1_538_323_201_000_000, action: Action::Read, volume: 1283, ..first };
         assert_eq!(samples::requests(samples::TENCENT), [first, second]);

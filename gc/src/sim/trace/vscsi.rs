@@ -75,6 +75,7 @@ impl Parser for Vscsi {
             volume: 0,
             offset_bytes: sectors_bytes(le::<8>(record, sector))?,
             len_bytes: le::<4>(record, length),
+            kind: Default::default(),
         }))
     }
 }
@@ -97,6 +98,7 @@ mod tests {
             volume: 0,
             offset_bytes: 1007 * 512,
             len_bytes: 4096,
+            kind: Default::default(),
         };
         let second = Request { time_us: 0x0102_0304_0507, action: Action::Read, len_bytes: 512, ..first };
         assert_eq!(samples::requests(samples::VSCSI_1), [first, second]);
