@@ -257,7 +257,8 @@ fn advice_options(options: &MountOptions) -> AdviceOptions {
     }
 }
 
-fn library(explicit: Option<PathBuf>) -> std::result::Result<PathBuf, String> {
+/// The ONNX Runtime library, or why there is none.
+pub fn library(explicit: Option<PathBuf>) -> std::result::Result<PathBuf, String> {
     let request = runtime::Request { explicit, ..runtime::Request::default() };
     runtime::locate(request).map(|library| library.path).map_err(|e| e.to_string())
 }

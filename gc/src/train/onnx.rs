@@ -5,7 +5,7 @@
 
 use super::mlp::{Dense, Mlp, WIDTH_MAX};
 use super::protobuf::{Field, Message, fields};
-use crate::features::SCHEMA;
+use crate::features::{KindSchema, SCHEMA, select};
 
 /// What a model is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,14 @@ pub struct ModelInfo {
     /// Names of the features that it wants, in the order of its input's columns.
     pub features: Vec<String>,
     pub name: String,
+}
+
+impl ModelInfo {
+    /// Which columns of a kind's rows its features are.
+    pub(super) fn columns(&self, kind: &KindSchema) -> Result<Vec<usize>, ModelError> {
+        select(kind, self.features.iter().map(String::as_str))
+            .map_err(|_| ModelError::Unsupported("it wants a feature that there is not"))
+    }
 }
 
 /// A model that is not one of ours.

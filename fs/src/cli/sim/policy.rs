@@ -3,13 +3,16 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use gleanfs_gc::features::PlacementRow;
 use gleanfs_gc::learn::Online;
 use gleanfs_gc::pair;
 use gleanfs_gc::placement::{self, Placement};
 use gleanfs_gc::sim::oracle::{Future, Oracle};
-use gleanfs_gc::train::{Mlp, ShuffledRows, WorthNet};
+use gleanfs_gc::train::ShuffledRows;
 use gleanfs_gc::victim::{self, VictimPolicy};
 use serde::Serialize;
+
+use super::models::Models;
 
 /// The pairs that are compared when none is named.
 pub const DEFAULTS: &str = "greedy/none,fifo/none,random/none,d-choices/none,windowed-greedy/none,cost-benefit/none,cost-age/none,\
@@ -61,13 +64,6 @@ const PLACINGS: [(&str, Placing); 6] = [
     ("fk", Placing::Fk),
     ("geometric", Placing::Geometric),
 ];
-
-/// The models that `learned` stands for.
-#[derive(Clone, Debug)]
-pub struct Models {
-    pub placement: Mlp,
-    pub victim: WorthNet,
-}
 
 /// What policies need to know beyond what they are told write by write.
 pub struct Surroundings<'a> {
@@ -134,7 +130,10 @@ impl Pair {
             Placing::Online => Box::new(Online::new(around.seed)),
             Placing::Learned => Box::new(placement::Learned::new(model())),
             Placing::ShuffledRows => Box::new(placement::Learned::new(ShuffledRows::new(model(), around.seed))),
-            Placing::Constant => Box::new(placement::Learned::new(model().constant())),
+            Placing::Constant => {
+                let answer = model().constant();
+                Box::new(placement::Learned::new(move |_: &PlacementRow| answer))
+            }
             Placing::Fk => Box::new(Oracle::fk((around.future)(), around.segment_blocks)),
             Placing::Geometric => Box::new(Oracle::geometric((around.future)(), around.segment_blocks)),
         }
