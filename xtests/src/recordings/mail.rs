@@ -8,16 +8,16 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use gleanfs::cli::bench::process::{check_interrupt, command, installed};
+use gleanfs::cli::bench::process::{check_interrupt, command, installed, unblock_signals};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{Load, Place};
 
 const PROGRAM: &str = "postmark";
-/// Sizes are drawn evenly between these; appending makes the mean of a pool at work so large.
+/// Sizes are drawn evenly between these; appending makes the mean of a pool at work so large, in whole blocks.
 const FILE_BYTES: (u64, u64) = (500, 100_000);
-const FILE_BYTES_MEAN: u64 = 60_000;
+const FILE_BYTES_MEAN: u64 = 67_000;
 const FILES_PER_DIRECTORY: u64 = 100;
 /// What it says once the pool is there.
 const FILLED: &str = "Performing transactions";
@@ -61,7 +61,8 @@ impl Load for Mail<'_> {
         let told = self.orders();
         let mut postmark = command(PROGRAM);
         postmark.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let process = self.process.insert(postmark.spawn().context("starting postmark")?);
+        let process = unblock_signals(&mut postmark).spawn().context("starting postmark")?;
+        let process = self.process.insert(process);
         let mut orders = process.stdin.take().context("postmark's input")?;
         let mut answers = process.stdout.take().context("postmark's output")?;
         orders.write_all(told.as_bytes())?;

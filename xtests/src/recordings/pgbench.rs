@@ -12,7 +12,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, bail, ensure};
-use gleanfs::cli::bench::process::{check_interrupt, run};
+use gleanfs::cli::bench::process::{check_interrupt, run, unblock_signals};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -131,7 +131,7 @@ impl Server {
             server.args(["-c", setting]);
         }
         server.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = server.spawn().context("starting postgres")?;
+        let mut process = unblock_signals(&mut server).spawn().context("starting postgres")?;
         let errors = process.stderr.take().context("postgres' messages")?;
         let mut server = Self { process: Some(process), said: None };
         server.said = Some(await_ready(errors)?);

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use gleanfs::cli::bench::process::check_interrupt;
+use gleanfs::cli::bench::process::{check_interrupt, unblock_signals};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::volume::Volume;
@@ -27,7 +27,7 @@ impl Recorder {
         record.arg("ctl").arg(volume.target()).arg("record").arg(into);
         // A terminal's interrupt must not end it before the load.
         record.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = record.spawn();
+        let child = unblock_signals(&mut record).spawn();
         let mut recorder = Self(Some(child.context("starting the recording")?));
         recorder.await_file(into)?;
         Ok(recorder)

@@ -46,13 +46,13 @@ pub(super) struct Figures {
 impl Watch {
     /// Looks at the mount at `target` until it is ended or dropped.
     pub(super) fn start(target: &Path) -> Result<Self> {
-        let mut client = Client::connect(target)?;
         let (stop, stopped) = mpsc::channel();
-        let begun = Instant::now();
+        let (begun, target) = (Instant::now(), target.to_owned());
         let thread = std::thread::spawn(move || {
             let mut samples = Vec::new();
             while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-                match client.ask(&Request::Status)? {
+                // The daemon serves one client at a time, so none may stay.
+                match Client::connect(&target)?.ask(&Request::Status)? {
                     Response::Status(status) => samples.push(Sample::of(&status, begun.elapsed())),
                     other => bail!("the daemon answers {other:?}"),
                 }
