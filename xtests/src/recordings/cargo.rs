@@ -12,9 +12,12 @@ use super::{Load, Place};
 use crate::programs::sources::copy_workspace;
 use crate::random::Random;
 
-/// A debug profile as cargo has it by itself, whatever the workspace says: dependencies are built in minutes, and objects are large.
+/// Dependencies are built as quickly as may be, whatever the workspace says, and edited crates with all that debuggers want.
 const PROFILE: [(&str, &str); 4] =
-    [("opt-level", "0"), ("debug", "2"), ("package.\"*\".opt-level", "0"), ("package.\"*\".debug", "2")];
+    [("opt-level", "0"), ("debug", "2"), ("package.\"*\".opt-level", "0"), ("package.\"*\".debug", "0")];
+
+/// How much incremental state and the executables of a build under way add to a first build, in percent of the filesystem's fill.
+const GROWTH_PERCENT: u64 = 6;
 
 pub(super) struct Cargo<'a> {
     place: Place<'a>,
@@ -27,7 +30,8 @@ pub(super) struct Cargo<'a> {
 /// A workspace whose dependencies are not in cargo's cache cannot be built offline.
 pub(super) fn lacks(workspace: &Path) -> Option<String> {
     let mut ask = cargo();
-    ask.args(["metadata", "--format-version=1", "--offline", "--quiet"]).current_dir(workspace);
+    // It wants the packages of this platform alone, as a build does.
+    ask.args(["tree", "--workspace", "--edges=normal,build", "--offline", "--quiet"]).current_dir(workspace);
     run(&mut ask).err().map(|why| format!("{}: {why}", workspace.display()))
 }
 
@@ -72,7 +76,7 @@ impl<'a> Cargo<'a> {
         std::fs::create_dir(&directory)?;
         let space = rustix::fs::statvfs(self.place.target)?;
         let used = (space.f_blocks - space.f_bfree) * space.f_frsize;
-        let missing = self.place.live_bytes.saturating_sub(used);
+        let missing = (self.place.live_bytes * (100 - GROWTH_PERCENT) / 100).saturating_sub(used);
         for number in 0..missing / FILE_BYTES {
             let bytes: Vec<u8> = (0..FILE_BYTES / 8).flat_map(|_| self.random.draw().to_le_bytes()).collect();
             File::create_new(directory.join(number.to_string()))?.write_all(&bytes)?;

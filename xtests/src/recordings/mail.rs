@@ -2,7 +2,8 @@
 //!
 //! It is told to go on for longer than anybody waits, and killed: it would end by removing the whole pool.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 pub(super) struct Mail<'a> {
     place: Place<'a>,
     process: Option<Child>,
+    /// Where it complains. It works on after a failed operation.
+    complaints: File,
 }
 
 pub(super) fn lacks() -> Option<String> {
@@ -35,8 +38,17 @@ pub(super) fn lacks() -> Option<String> {
 }
 
 impl<'a> Mail<'a> {
-    pub(super) fn new(place: Place<'a>) -> Self {
-        Self { place, process: None }
+    pub(super) fn new(place: Place<'a>) -> Result<Self> {
+        Ok(Self { place, process: None, complaints: tempfile::tempfile()? })
+    }
+
+    fn check(&mut self) -> Result<()> {
+        if self.complaints.metadata()?.len() == 0 {
+            return Ok(());
+        }
+        self.complaints.rewind()?;
+        let first = BufReader::new(&self.complaints).lines().next().transpose()?;
+        bail!("postmark: {}", first.unwrap_or_default())
     }
 
     fn orders(&self) -> String {
@@ -60,7 +72,7 @@ impl Load for Mail<'_> {
         check_interrupt()?;
         let told = self.orders();
         let mut postmark = command(PROGRAM);
-        postmark.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        postmark.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(self.complaints.try_clone()?);
         let process = unblock_signals(&mut postmark).spawn().context("starting postmark")?;
         let process = self.process.insert(process);
         let mut orders = process.stdin.take().context("postmark's input")?;
@@ -90,7 +102,7 @@ impl Load for Mail<'_> {
                 bail!("postmark has ended by itself");
             }
         }
-        Ok(())
+        self.check()
     }
 
     fn end(&mut self) -> Result<()> {

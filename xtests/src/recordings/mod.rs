@@ -31,6 +31,7 @@ use watch::{Figures, Watch};
 
 /// What to run.
 #[derive(Clone, Debug, clap::Args)]
+#[command(mut_arg("size_mib", |size| size.default_value("0").help("Size of the filesystem in MiB [0: what suits the load]")))]
 pub struct Options {
     #[command(flatten)]
     pub setup: Setup,
@@ -40,8 +41,8 @@ pub struct Options {
     /// Percent of the device that a load is sized to fill
     #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u64).range(0..=90))]
     pub fill: u64,
-    /// A load ends once it has written so many times what lives on the filesystem
-    #[arg(long, default_value_t = 6.5)]
+    /// A load ends once it has written so many times what lives on the filesystem, its filling not counted
+    #[arg(long, default_value_t = 6.0)]
     pub times: f64,
     /// Or after so many seconds, which is said
     #[arg(long, default_value_t = 600)]
@@ -97,6 +98,26 @@ impl Program {
         }
     }
 
+    /// Size of an image on which it settles within minutes, and of segments that hold more than one of its files: in MiB, in KiB.
+    fn shape(self) -> (u64, u64) {
+        match self {
+            Self::Pgbench => (512, 1024),
+            Self::Cargo => (2560, 4096),
+            Self::Rocksdb => (1024, 4096),
+            Self::Mail => (512, 2048),
+        }
+    }
+
+    fn setup(self, options: &Options) -> Setup {
+        let mut setup = options.setup.clone();
+        let (size_mib, segment_kib) = self.shape();
+        if setup.size_mib == 0 {
+            setup.size_mib = size_mib;
+            setup.segment_kib = setup.segment_kib.or(Some(segment_kib));
+        }
+        setup
+    }
+
     /// What this machine lacks for it.
     fn lacks(self, options: &Options) -> Option<String> {
         match self {
@@ -112,7 +133,7 @@ impl Program {
             Self::Pgbench => Box::new(pgbench::Pgbench::new(place)?),
             Self::Cargo => Box::new(cargo::Cargo::new(place, options.workspace())),
             Self::Rocksdb => Box::new(rocksdb::Rocksdb::new(place)),
-            Self::Mail => Box::new(mail::Mail::new(place)),
+            Self::Mail => Box::new(mail::Mail::new(place)?),
         })
     }
 }
@@ -145,7 +166,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// One load on a filesystem of its own.
 fn exercise(program: Program, options: &Options) -> Result<Figures> {
-    let volume = options.setup.make()?;
+    let volume = program.setup(options).make()?;
     let recorder = match &options.record {
         Some(directory) => Some(Recorder::start(&volume, &directory.join(format!("{}.telemetry", program.name())))?),
         None => None,
@@ -170,13 +191,16 @@ fn exercise(program: Program, options: &Options) -> Result<Figures> {
 fn work(load: &mut dyn Load, volume: &Volume, name: &str, options: &Options) -> Result<Duration> {
     let begun = Instant::now();
     load.fill().context("filling")?;
-    let filled = begun.elapsed();
+    volume.order(&["sync"])?;
+    let (filled, before) = (begun.elapsed(), volume.status()?.traffic.user_bytes);
+    println!("{name}: filled in {} s, {} MiB written", filled.as_secs(), before >> 20);
     loop {
         load.round()?;
         let status = volume.status()?;
-        let times = status.traffic.user_bytes as f64 / status.space.used_bytes.max(1) as f64;
+        let written = status.traffic.user_bytes - before;
+        let times = written as f64 / status.space.used_bytes.max(1) as f64;
         let secs = begun.elapsed().as_secs();
-        println!("{name}: {times:.1} times the live data written, {secs} s");
+        println!("{name}: {times:.1} times the live data written since, {secs} s");
         if times >= options.times {
             return Ok(filled);
         }

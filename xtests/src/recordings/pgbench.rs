@@ -187,7 +187,7 @@ impl<'a> Pgbench<'a> {
     /// pgbench, as a client of our server.
     fn client(&self) -> Command {
         let mut client = self.programs.command("pgbench");
-        client.arg("--host").arg(self.private.path()).args(["--username=bench", "--quiet"]);
+        client.arg("--host").arg(self.private.path()).arg("--username=bench");
         client
     }
 
@@ -206,7 +206,15 @@ impl Load for Pgbench<'_> {
         run(initdb.arg(format!("--wal-segsize={WAL_SEGMENT_MIB}")).arg("-D").arg(&data))?;
         self.server = Some(Server::start(&self.programs, &data, self.private.path())?);
         let scale = self.scale().to_string();
-        run(self.client().args(["--initialize", "--scale", &scale, "--fillfactor", FILL_FACTOR, "postgres"]))?;
+        run(self.client().args([
+            "--initialize",
+            "--quiet",
+            "--scale",
+            &scale,
+            "--fillfactor",
+            FILL_FACTOR,
+            "postgres",
+        ]))?;
         Ok(())
     }
 

@@ -11,7 +11,7 @@ const PROGRAM: &str = "db_bench";
 const KEY_BYTES: u64 = 16;
 const VALUE_BYTES: u64 = 400;
 /// What a tree with this many levels holds beside its newest entries, in percent of them.
-const SPACE_PERCENT: u64 = 125;
+const SPACE_PERCENT: u64 = 117;
 /// A round overwrites this share of the keys.
 const ROUNDS_PER_PASS: u64 = 4;
 
@@ -19,9 +19,9 @@ const ROUNDS_PER_PASS: u64 = 4;
 const SHAPE: [&str; 12] = [
     "--compression_type=none",
     "--compression_ratio=1.0",
-    "--write_buffer_size=4194304",
-    "--target_file_size_base=4194304",
-    "--max_bytes_for_level_base=16777216",
+    "--write_buffer_size=2097152",
+    "--target_file_size_base=2097152",
+    "--max_bytes_for_level_base=8388608",
     "--soft_pending_compaction_bytes_limit=33554432",
     "--hard_pending_compaction_bytes_limit=67108864",
     "--level0_slowdown_writes_trigger=8",
