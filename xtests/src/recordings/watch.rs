@@ -35,8 +35,8 @@ pub(super) struct Figures {
     cleaned_segments: u64,
     user_bytes: u64,
     device_bytes: u64,
-    /// Write amplification over the later half of the user's bytes.
-    later_amplification: f64,
+    /// Write amplification over the later half of the user's bytes; `None` if they came too quickly to look between.
+    later_amplification: Option<f64>,
     /// Mean and maximum after the filling.
     live_bytes_mean: f64,
     live_bytes_max: u64,
@@ -114,7 +114,7 @@ impl Figures {
             cleaned_segments: cleaner.deciders.iter().map(|decider| decider.segments).sum(),
             user_bytes: last.user_bytes,
             device_bytes: last.device_bytes,
-            later_amplification: later.1 as f64 / later.0 as f64,
+            later_amplification: (later.0 > 0).then(|| later.1 as f64 / later.0 as f64),
             live_bytes_mean: full.iter().sum::<u64>() as f64 / full.len() as f64,
             live_bytes_max: full.iter().copied().max().unwrap_or(0),
             took: last.since_start,
@@ -134,7 +134,7 @@ impl Figures {
             format!("{:.1}", self.user_bytes as f64 / self.live_bytes_mean),
             mib(self.device_bytes as f64),
             format!("{:.2}", self.device_bytes as f64 / self.user_bytes as f64),
-            format!("{:.2}", self.later_amplification),
+            self.later_amplification.map_or("-".into(), |amplification| format!("{amplification:.2}")),
             format!("{} of {} KiB", self.segments, self.segment_bytes >> 10),
             self.cleaned_segments.to_string(),
             format!("{:.0}", self.took.as_secs_f64()),
@@ -159,6 +159,6 @@ mod tests {
         status.traffic.user_bytes = 200;
         let figures = Figures::of(&samples, &status, Duration::from_secs(2)).unwrap();
         assert_eq!((figures.live_bytes_mean, figures.live_bytes_max), (85.0, 90));
-        assert_eq!(figures.later_amplification, 1.9);
+        assert_eq!(figures.later_amplification, Some(1.9));
     }
 }
