@@ -19,7 +19,7 @@ use std::sync::Arc;
 use gleanfs_gc::advisor::{Decider, TrustLevel};
 use gleanfs_gc::features::PlacementRow;
 use gleanfs_gc::features::history::History;
-use gleanfs_gc::placement::{DiscardFacts, LIFETIME_CLASSES, MoveFacts, Opinions, Placement, WriteFacts};
+use gleanfs_gc::placement::{DiscardFacts, FileClasses, LIFETIME_CLASSES, MoveFacts, Opinions, Placement, WriteFacts};
 use gleanfs_gc::segment::SegmentFacts;
 use parking_lot::Mutex;
 
@@ -44,6 +44,7 @@ pub struct LearnedPlacement {
     shared: Arc<Shared>,
     fallback: Fallback,
     history: History,
+    files: FileClasses,
     scores: Scores,
     heads: u8,
     /// Line of models and fallback that `scores` speak of.
@@ -70,6 +71,7 @@ impl LearnedPlacement {
             shared,
             fallback,
             history: History::default(),
+            files: FileClasses::default(),
             scores: Scores::new(),
             heads,
             evidence: Evidence::default(),
@@ -208,7 +210,7 @@ impl Placement for LearnedPlacement {
     fn user_write(&mut self, w: &WriteFacts) -> u8 {
         let sharing = self.sharing();
         let row = self.history.user_row(w);
-        let model = self.look(&row);
+        let model = self.look(&row).map(|class| self.files.class(w, class));
         let (fallback, fallback_classes) = {
             let mut placement = self.fallback.lock();
             (placement.user_write(w), placement.classes())
@@ -263,7 +265,11 @@ impl Placement for LearnedPlacement {
 
     /// With the fallback, without what the proxy's threads hold.
     fn bytes(&self) -> usize {
-        size_of_val(self) + self.history.bytes() + self.scores.bytes() + self.fallback.lock().bytes()
+        size_of_val(self)
+            + self.history.bytes()
+            + self.files.bytes()
+            + self.scores.bytes()
+            + self.fallback.lock().bytes()
     }
 }
 

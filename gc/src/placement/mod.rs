@@ -7,6 +7,7 @@
 mod block_table;
 mod dac;
 mod ewma;
+mod file_classes;
 mod interval;
 mod learned;
 mod memo;
@@ -19,6 +20,7 @@ mod user_cleaner;
 pub(crate) use block_table::BlockTable;
 pub use dac::Dac;
 pub use ewma::Ewma;
+pub use file_classes::{FileClasses, WholeFiles};
 pub use interval::{interval_code, interval_log2};
 pub use learned::{Learned, LifetimeModel};
 pub use memo::Memo;
