@@ -12,6 +12,7 @@ mod load;
 pub mod many;
 pub mod memory;
 pub mod pjdfstest;
+pub mod policies;
 pub mod program;
 pub mod programs;
 pub mod random;

@@ -12,7 +12,7 @@ const SECTOR_BYTES: u64 = 512;
 
 /// Who is asked.
 #[derive(Debug)]
-pub(super) enum Witness {
+pub(crate) enum Witness {
     /// `/sys/block/loopN/stat`.
     Device(PathBuf),
     /// `/proc/PID/io` of the daemon: what it caused to be sent to the storage layer. With direct I/O that is what it wrote.
@@ -21,14 +21,14 @@ pub(super) enum Witness {
 
 /// What it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Testimony {
+pub(crate) struct Testimony {
     pub written_bytes: u64,
     /// A process's flushes are not counted.
     pub flushes: Option<u64>,
 }
 
 impl Witness {
-    pub(super) fn of(volume: &Volume) -> Result<Self> {
+    pub(crate) fn of(volume: &Volume) -> Result<Self> {
         match volume.backing() {
             Backing::Loop => {
                 let source = volume.source();
@@ -40,7 +40,7 @@ impl Witness {
         }
     }
 
-    pub(super) fn ask(&self) -> Result<Testimony> {
+    pub(crate) fn ask(&self) -> Result<Testimony> {
         match self {
             Self::Device(path) => parse_device(&std::fs::read_to_string(path)?),
             Self::Process(path) => parse_process(&std::fs::read_to_string(path)?),

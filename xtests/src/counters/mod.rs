@@ -15,7 +15,7 @@ use gleanfs::cli::bench::process::check_interrupt;
 
 use crate::table;
 use crate::volume::{Setup, Volume};
-use kernel::Witness;
+pub(crate) use kernel::Witness;
 use load::Load;
 
 /// Between two readings that must be equal.
