@@ -10,6 +10,7 @@
 //! | `memo` | what the model has said, by likeness |
 //! | `questions` | what it is still to be asked |
 //! | `scores` | evidence while it only watches |
+//! | `sampled`, `ghosts` | what the fallback alone would have cost: samples of the load, and the miniature that they are told to |
 //! | `shared` | all of these together, and the level of trust in force |
 //! | `asker`, `oracle` | the thread that asks and keeps the books of trust; whom it asks |
 //! | `victims`, `phases` | victims posted ahead, and the thread that asks for them; evidence of what they cost |
@@ -18,12 +19,16 @@
 //! No thread on the path of a write waits for another process or for the proxy's threads (I8). In an emergency nobody is asked; answers that are
 //! in memory stay in use.
 
+#[cfg(test)]
+mod adversaries;
 mod asker;
 mod memo;
 mod oracle;
 mod phases;
 mod placement;
+mod ghosts;
 mod questions;
+mod sampled;
 mod scores;
 pub mod service;
 mod shared;
@@ -42,6 +47,7 @@ use gleanfs_gc::placement::Placement;
 use parking_lot::Mutex;
 
 pub use asker::Surroundings;
+pub use ghosts::LogAround;
 pub use oracle::{Asked, Oracle, Service};
 pub use placement::{Fallback, LearnedPlacement};
 pub use shared::Authority;
@@ -91,10 +97,12 @@ impl Proxy {
         fallback: Box<dyn Placement>,
         around: Surroundings,
     ) -> io::Result<Self> {
-        let shared = Arc::new(shared::Shared::new(authority, trust));
-        let asker = asker::Asker::new(Arc::clone(&shared), oracle, deadline, around);
+        let fallback = Arc::new(Mutex::new(fallback));
+        let sampler = around.log.sampler();
+        let shared = Arc::new(shared::Shared::new(authority, trust, sampler));
+        let asker = asker::Asker::new(Arc::clone(&shared), oracle, deadline, Arc::clone(&fallback), around);
         let thread = std::thread::Builder::new().name("proxy".into()).spawn(move || asker.run())?;
-        Ok(Self { shared, fallback: Arc::new(Mutex::new(fallback)), thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared, fallback, thread: Mutex::new(Some(thread)) })
     }
 
     /// The placement for a volume with this many data heads.

@@ -206,6 +206,7 @@ impl Placement for LearnedPlacement {
     }
 
     fn user_write(&mut self, w: &WriteFacts) -> u8 {
+        self.shared.sampled.written(w);
         let sharing = self.sharing();
         let row = self.history.user_row(w);
         let model = self.look(&row);
@@ -256,6 +257,7 @@ impl Placement for LearnedPlacement {
     }
 
     fn discarded(&mut self, d: &DiscardFacts) {
+        self.shared.sampled.discarded(d);
         self.history.discarded(d);
         self.fallback.lock().discarded(d);
     }
@@ -282,13 +284,14 @@ impl From<&MoveFacts> for Place {
 mod tests {
     use gleanfs_gc::advisor::TrustConfig;
     use gleanfs_gc::features::LikenessMask;
+    use gleanfs_gc::ghost::Sampler;
     use gleanfs_gc::placement::{SepBit, merge};
 
     use super::super::shared::Authority;
     use super::*;
 
     fn placement(heads: u8) -> (Arc<Shared>, LearnedPlacement) {
-        let shared = Arc::new(Shared::new(Authority::Earned(TrustLevel::Recommendation), TrustConfig::default()));
+        let shared = Arc::new(Shared::new(Authority::Earned(TrustLevel::Recommendation), TrustConfig::default(), Sampler::new(1 << 20, 1 << 15)));
         let fallback: Fallback = Arc::new(Mutex::new(Box::new(SepBit::default())));
         let placement = LearnedPlacement::new(Arc::clone(&shared), fallback, heads);
         (shared, placement)

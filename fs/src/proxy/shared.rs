@@ -5,12 +5,14 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use gleanfs_gc::advisor::{Decider, Trust, TrustConfig, TrustLevel};
+use gleanfs_gc::advisor::{Decider, RegretStatus, Trust, TrustConfig, TrustLevel};
+use gleanfs_gc::ghost::Sampler;
 use gleanfs_gc::features::{Likeness, LikenessMask, PlacementRow, rounded};
 use parking_lot::Mutex;
 
 use super::memo::{Known, Memo};
 use super::questions::{Question, Questions};
+use super::sampled::Sampled;
 use super::scores::Prices;
 
 /// How much the mount's options let a model decide.
@@ -72,7 +74,10 @@ impl Evidence {
 pub struct Shared {
     pub memo: Memo,
     pub questions: Questions,
+    pub sampled: Sampled,
     pub trust: Mutex<Trust>,
+    /// What models have cost; written by the thread alone.
+    pub regret: Mutex<RegretStatus>,
     /// Predictions that were taken into the table.
     pub recommendations: AtomicU64,
     pub authority: Authority,
@@ -85,15 +90,19 @@ pub struct Shared {
     /// Whether questions have a chance to be answered.
     asking: AtomicBool,
     since: Instant,
+    #[cfg(test)]
+    passed_secs: AtomicU64,
     evidence: Mutex<Evidence>,
 }
 
 impl Shared {
-    pub fn new(authority: Authority, trust: TrustConfig) -> Self {
+    pub fn new(authority: Authority, trust: TrustConfig, sampler: Sampler) -> Self {
         Self {
             memo: Memo::new(),
             questions: Questions::new(),
+            sampled: Sampled::new(sampler),
             trust: Mutex::new(Trust::new(trust)),
+            regret: Mutex::default(),
             recommendations: AtomicU64::new(0),
             authority,
             level: AtomicU8::new(TrustLevel::Fallback as u8),
@@ -102,6 +111,8 @@ impl Shared {
             mask: AtomicU32::new(LikenessMask::ALL.bits()),
             asking: AtomicBool::new(false),
             since: Instant::now(),
+            #[cfg(test)]
+            passed_secs: AtomicU64::new(0),
             evidence: Mutex::default(),
         }
     }
@@ -148,8 +159,20 @@ impl Shared {
         self.asking.store(asking, Ordering::Relaxed);
     }
 
+    #[cfg(not(test))]
     pub fn now_secs(&self) -> u64 {
         self.since.elapsed().as_secs()
+    }
+
+    /// Tests wait for nothing: time is what they say.
+    #[cfg(test)]
+    pub fn now_secs(&self) -> u64 {
+        self.passed_secs.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub fn pass(&self, secs: u64) {
+        self.passed_secs.fetch_add(secs, Ordering::Relaxed);
     }
 
     /// What the model said of rows like this one, if that is at hand and current; sees to it that it will be. Never waits, never allocates.

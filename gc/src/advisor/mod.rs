@@ -16,6 +16,7 @@
 //! | `protobuf`, `model`, `check`, `probe` | whether a file may become the model |
 //! | `process`, `channel`, `proxy`, `supervisor`, `swap`, `shadow`, `watch` | the daemon's side |
 //! | `trust` | how much the recommendations may decide |
+//! | `regret` | how much that may cost |
 
 mod channel;
 mod check;
@@ -28,6 +29,7 @@ mod protobuf;
 pub(crate) mod protocol;
 mod proxy;
 mod region;
+mod regret;
 mod reserve;
 mod ring;
 mod sandbox;
@@ -46,6 +48,7 @@ pub use probe::{ProbeReport, check_model};
 pub use protocol::{Answer, Batch, FEATURES_MAX, ModelKind, ROWS_MAX, SLOTS};
 pub use proxy::Advisor;
 pub use region::Region;
+pub use regret::{Period, Regret, RegretConfig, RegretStatus};
 pub use status::{AdvisorState, AdvisorStatus, ModelInfo, ModelRole};
 pub use trust::{Costs, Decider, Trust, TrustConfig, TrustLevel, TrustStatus};
 pub use worker::{Hooks, Plain, worker_main};

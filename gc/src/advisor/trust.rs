@@ -24,7 +24,7 @@ pub enum TrustLevel {
     Fallback,
     /// The fallback decides; the model's answers are scored against its choices.
     Learning,
-    /// Each decides half of the operations.
+    /// The model decides an eighth of the operations: enough to see what comes of it, too little to do harm.
     Collaboration,
     /// The model decides.
     Recommendation,
@@ -45,7 +45,7 @@ impl TrustLevel {
         let bucket = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
         let model_buckets = match self {
             TrustLevel::Fallback | TrustLevel::Learning => 0,
-            TrustLevel::Collaboration => 8,
+            TrustLevel::Collaboration => 2,
             TrustLevel::Recommendation => 15,
         };
         if bucket < model_buckets { Decider::Model } else { Decider::Fallback }
@@ -155,6 +155,8 @@ pub struct Trust {
     config: TrustConfig,
     level: TrustLevel,
     available: bool,
+    /// Whether the account of what models have cost allows more than learning.
+    permitted: bool,
     scores: Scores,
     model: Work,
     fallback: Work,
@@ -209,6 +211,7 @@ impl Trust {
             config,
             level: TrustLevel::Fallback,
             available: false,
+            permitted: true,
             scores: Scores::default(),
             model: Work::default(),
             fallback: Work::default(),
@@ -251,10 +254,18 @@ impl Trust {
         }
     }
 
+    /// Whether a model may decide anything ([`super::Regret`]). If not, it goes back to learning at once, and up again only when it may.
+    pub fn permit(&mut self, permitted: bool) {
+        self.permitted = permitted;
+        while !permitted && self.level > TrustLevel::Learning {
+            self.fall();
+        }
+    }
+
     /// Another model: what was seen of the old one means nothing.
     pub fn model_changed(&mut self) {
-        let (available, promotions, demotions) = (self.available, self.promotions, self.demotions);
-        *self = Trust { promotions, demotions, ..Trust::new(self.config) };
+        let Trust { config, available, permitted, promotions, demotions, .. } = *self;
+        *self = Trust { permitted, promotions, demotions, ..Trust::new(config) };
         self.worker(available);
     }
 
@@ -382,7 +393,8 @@ impl Trust {
             return;
         }
         self.good = if ratio <= self.config.promote_ratio { self.good + 1 } else { self.good.saturating_sub(1) };
-        if self.good >= self.probation && self.deadlines.share <= self.config.missed_share_promote {
+        let may_rise = self.permitted || self.level < TrustLevel::Learning;
+        if may_rise && self.good >= self.probation && self.deadlines.share <= self.config.missed_share_promote {
             self.step_up();
         }
     }

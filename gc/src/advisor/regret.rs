@@ -1,0 +1,173 @@
+//! What a model may cost: an account of the blocks that were moved too many while it had a say.
+//!
+//! Pure. What the fallback alone would have cost comes from a miniature ([`crate::ghost`]), whose bias is measured while the fallback decides alone:
+//! then both should be the same. Once the model has a say, every block moved beyond that is *debt*, until what the model spoiled has been cleaned away; a
+//! small share of what is written pays it back. With more debt than [`RegretConfig::debt_max`] the model may not decide, until all of it is paid. So over any
+//! window the blocks moved too many are at most the largest debt and what the window paid: a leaky bucket.
+//!
+//! The account belongs to the mount, not to a model: to change models is no way round it.
+
+use serde::Serialize;
+
+/// Shares are of the blocks that it takes to write all live blocks once, moved ones included.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RegretConfig {
+    /// More debt, and the model may not decide.
+    pub debt_max: f64,
+    /// What was moved too few is remembered up to this.
+    pub credit_max: f64,
+    /// Share of all blocks written, moved ones included, that is paid back.
+    pub paid_share: f64,
+    /// Live blocks to be written under the fallback alone before what the segments hold is its own doing.
+    pub settling: f64,
+    /// Live blocks to be written after that before the miniature's bias is known.
+    pub calibrating: f64,
+    /// Live blocks written after which a measurement of bias counts half.
+    pub memory: f64,
+}
+
+impl Default for RegretConfig {
+    fn default() -> Self {
+        Self { debt_max: 0.02, credit_max: 0.02, paid_share: 0.015, settling: 1.0, calibrating: 0.5, memory: 2.0 }
+    }
+}
+
+/// What happened since the account was told last, in blocks of the volume.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Period {
+    /// By users.
+    pub written: f64,
+    /// By the cleaner.
+    pub moved: f64,
+    /// What the miniature moved, by its rate.
+    pub ghost_moved: f64,
+    /// Live blocks at its end.
+    pub live_blocks: f64,
+    /// Whether a model decided anything.
+    pub by_model: bool,
+}
+
+/// The account.
+#[derive(Debug, Clone)]
+pub struct Regret {
+    config: RegretConfig,
+    /// Moved under the fallback alone, really and in the miniature; recent ones count most.
+    known: Cost,
+    /// Live blocks written under the fallback alone: since a model decided last, and of those with which the bias was measured.
+    alone: f64,
+    measured: f64,
+    debt: f64,
+    stopped: bool,
+    stops: u64,
+    /// Since the mount, while a model had a say.
+    total: Cost,
+    total_written: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Cost {
+    actual: f64,
+    ghost: f64,
+}
+
+/// The account as users see it. Costs are blocks moved per block written by users, while a model had a say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct RegretStatus {
+    pub actual: Option<f64>,
+    pub ghost: Option<f64>,
+    /// Blocks moved too many so far; negative if the model saved some.
+    pub regret_blocks: f64,
+    /// What is not paid back yet.
+    pub debt_blocks: f64,
+    /// How often the model was stopped.
+    pub stops: u64,
+}
+
+impl Regret {
+    pub fn new(config: RegretConfig) -> Self {
+        Self {
+            config,
+            known: Cost::default(),
+            alone: f64::INFINITY,
+            measured: 0.0,
+            debt: 0.0,
+            stopped: false,
+            stops: 0,
+            total: Cost::default(),
+            total_written: 0.0,
+        }
+    }
+
+    /// Whether a model may decide anything: the bias is known and nothing is owed.
+    pub fn permits(&self) -> bool {
+        self.is_calibrated() && !self.stopped
+    }
+
+    pub fn is_calibrated(&self) -> bool {
+        self.measured >= self.config.calibrating && self.known.ghost > 0.0
+    }
+
+    /// Another fallback, of which nothing is known.
+    pub fn fallback_changed(&mut self) {
+        (self.known, self.measured) = (Cost::default(), 0.0);
+        self.alone = 0.0;
+    }
+
+    /// What the miniature's blocks stand for.
+    pub fn bias(&self) -> f64 {
+        if self.known.ghost > 0.0 { self.known.actual / self.known.ghost } else { 1.0 }
+    }
+
+    pub fn passed(&mut self, period: &Period) {
+        let live = period.live_blocks.max(1.0);
+        let volumes = period.written / live;
+        self.alone = if period.by_model { 0.0 } else { self.alone + volumes };
+        if self.alone >= self.config.settling {
+            self.measure(period, volumes);
+        }
+        let expected = period.ghost_moved * self.bias();
+        self.book(period, expected, live);
+    }
+
+    fn measure(&mut self, period: &Period, volumes: f64) {
+        let begins = self.known == Cost::default();
+        if begins && (period.moved == 0.0 || period.ghost_moved == 0.0) {
+            // One of the two logs is not full yet.
+            return;
+        }
+        let kept = (-volumes / self.config.memory * std::f64::consts::LN_2).exp();
+        self.known.actual = self.known.actual * kept + period.moved;
+        self.known.ghost = self.known.ghost * kept + period.ghost_moved;
+        self.measured += volumes;
+    }
+
+    fn book(&mut self, period: &Period, expected: f64, live: f64) {
+        // Under the fallback alone what differs is the miniature's noise.
+        let excess = if self.alone < self.config.settling { period.moved - expected } else { 0.0 };
+        if self.alone < self.config.settling {
+            self.total.actual += period.moved;
+            self.total.ghost += expected;
+            self.total_written += period.written;
+        }
+        let paid = self.config.paid_share * (period.written + expected);
+        let unit = live * (1.0 + expected / period.written.max(1.0)).min(4.0);
+        self.debt = (self.debt + excess - paid).max(-self.config.credit_max * unit);
+        if !self.stopped && self.debt > self.config.debt_max * unit {
+            self.stopped = true;
+            self.stops += 1;
+        } else if self.debt <= 0.0 {
+            self.stopped = false;
+        }
+    }
+
+    pub fn status(&self) -> RegretStatus {
+        let per_written = |moved: f64| (self.total_written > 0.0).then(|| moved / self.total_written);
+        RegretStatus {
+            actual: per_written(self.total.actual),
+            ghost: per_written(self.total.ghost),
+            regret_blocks: self.total.actual - self.total.ghost,
+            debt_blocks: self.debt.max(0.0),
+            stops: self.stops,
+        }
+    }
+}
