@@ -26,8 +26,8 @@ enum Conduct {
     Random,
     Shuffled,
     Inverted,
-    /// Random for a stretch of time: batches.
-    Timed(u64, u64, bool),
+    /// Anything for a share of the questions.
+    Sly(f32),
 }
 
 struct Adversary {
@@ -79,11 +79,7 @@ impl LifetimeModel for Adversary {
                 self.past[other]
             }
             Conduct::Inverted => inverse(y),
-            Conduct::Timed(from, to, random) => {
-                if (from..to).contains(&self.batches) {
-                    if random { self.anything() } else { inverse(y) }
-                } else { y }
-            }
+            Conduct::Sly(share) => if self.rng.below(1000) as f32 <= share * 1000.0 { self.anything() } else { y },
         }
     }
 }
@@ -112,61 +108,21 @@ fn worst(actual: &[Outcome], twin: &[Outcome], steps: usize) -> (usize, f64) {
 #[ignore = "an experiment"]
 fn how_much_harm() {
     let earn = Authority::Earned(TrustLevel::Recommendation);
-    let names = ["zipf 0.99", "shifting 90/10", "files", "tenants"];
-    for scene in evaluation_scenes(32_768).iter().filter(|s| names.contains(&s.name.as_str())) {
-        let twin = course(scene, &mut Ewma, 16);
+    let names = std::env::var("SCENES").unwrap_or("zipf 0.99,shifting 90/10,files,tenants".into());
+    let volumes = 24;
+    for scene in evaluation_scenes(32_768).iter().filter(|s| names.split(',').any(|n| n == s.name)) {
+        let twin = course(scene, &mut Ewma, volumes);
         let all = |run: &[Outcome]| run[run.len() - 1].since(&run[64]).wa();
         println!("{}: fallback {:.3}", scene.name, all(&twin));
-        for conduct in [Conduct::Honest, Conduct::Turncoat, Conduct::Gambler, Conduct::Alternating(500),Conduct::Alternating(20000), Conduct::Constant, Conduct::NaN, Conduct::Random, Conduct::Shuffled, Conduct::Inverted] {
+        for conduct in [Conduct::Honest, Conduct::Turncoat, Conduct::Gambler, Conduct::Alternating(500), Conduct::Alternating(5000),Conduct::Alternating(20000), Conduct::Constant, Conduct::NaN, Conduct::Random, Conduct::Shuffled, Conduct::Inverted, Conduct::Sly(0.1), Conduct::Sly(0.3)] {
             let mut p = Answered::new(Adversary::new(conduct), earn, scene);
             p.look_secs = 11;
-            let run = course(scene, &mut p, 16);
+            let run = course(scene, &mut p, volumes);
             let (end, ratio) = worst(&run, &twin, 32);
             let total: u64 = p.at_level.iter().sum();
-            println!("  {conduct:?}: {:.3} worst {ratio:.3} at {:.2}; levels {:?} batches {}", all(&run), end as f64 / 16.0, p.at_level.map(|n| n * 100 / total), 0);
+            let r = p.asker.ghosts.status();
+            println!("  {conduct:?}: {:.3} worst {ratio:.3} at {:.2}; levels {:?} regret {:.2} true {:.2} of {:.2} debt {:.3} stops {} bias {:.3} max debt {:.3}", all(&run), end as f64 / 16.0, p.at_level.map(|n| n * 100 / total),
+                r.regret_blocks / f64::from(scene.blocks), (run[run.len()-1].moved as f64 - twin[run.len()-1].moved as f64) / f64::from(scene.blocks), r.ghost.unwrap_or_default(), r.debt_blocks / f64::from(scene.blocks), r.stops, p.asker.ghosts.bias(), p.debt_max / f64::from(scene.blocks));
         }
-        for random in [false, true] { for share in [0.0, 0.05, 0.1, 0.2, 0.5, 1.0] {
-            let mut p = Answered::new(Timely { inner: Adversary::new(Conduct::Honest), clock: Default::default(), share, random }, Authority::Forced, scene);
-            p.look_secs = 11;
-            let blocks = f64::from(scene.blocks);
-            let clock = std::sync::Arc::clone(&p.shared);
-            let _ = clock;
-            let mut base = Answered::new(Adversary::new(Conduct::Honest), Authority::Forced, scene);
-            base.look_secs = 11;
-            let run = turning(scene, &mut p, share, 10);
-            let moved = |r: &[Outcome]| (r[8 * 16].moved - r[4 * 16].moved) as f64 / blocks;
-            println!("  random {random} for {share}: excess in 4 volumes {:.3}, worst {:.3}", moved(&run) - moved(&twin), worst(&run, &twin[..run.len()], 32).1);
-        }}
     }
 }
-
-struct Timely { inner: Adversary, clock: std::sync::Arc<std::sync::atomic::AtomicBool>, share: f64, random: bool }
-impl Answers for Timely { fn batch(&mut self, _: TrustLevel) { let _ = self.share; self.inner.conduct = if self.clock.load(std::sync::atomic::Ordering::Relaxed) { if self.random { Conduct::Random } else { Conduct::Inverted } } else { Conduct::Honest } } }
-impl LifetimeModel for Timely { fn predict(&mut self, row: &PlacementRow) -> f32 { self.inner.predict(row) } }
-
-/// Fallback, then the model turned for a share of a volume from 4 volumes on, then the fallback.
-fn turning(scene: &Scene, p: &mut Answered<Timely>, share: f64, volumes: u64) -> Vec<Outcome> {
-    let mut sim = Simulator::new(scene.geometry, scene.blocks);
-    let (mut load, step) = (scene.load(5), u64::from(scene.blocks) / STEPS);
-    let mut done = vec![sim.outcome()];
-    let clock = std::sync::Arc::clone(p.clock());
-    for n in 0..volumes * STEPS {
-        let mut left = step;
-        if n == 4 * STEPS && share > 0.0 {
-            clock.store(true, std::sync::atomic::Ordering::Relaxed);
-            let bad = (share * f64::from(scene.blocks)) as u64;
-            let mut rest = bad;
-            while rest > 0 { let now = rest.min(step); sim.drive(load.as_mut(), p, &mut CostAgeClass, None, now); rest -= now; if now == step { done.push(sim.outcome()); } else { left = step - now; } }
-            clock.store(false, std::sync::atomic::Ordering::Relaxed);
-            if bad % step == 0 { continue; }
-            sim.drive(load.as_mut(), p, &mut CostAgeClass, None, left);
-            done.push(sim.outcome());
-            continue;
-        }
-        let r: &mut dyn Placement = if n < 4*STEPS { p } else { &mut Ewma };
-        sim.drive(load.as_mut(), r, &mut CostAgeClass, None, left);
-        done.push(sim.outcome());
-    }
-    done
-}
-impl Answered<Timely> { fn clock(&self) -> &std::sync::Arc<std::sync::atomic::AtomicBool> { &self.model_ref().clock } }

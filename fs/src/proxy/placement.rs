@@ -24,10 +24,14 @@ use gleanfs_gc::segment::SegmentFacts;
 use parking_lot::Mutex;
 
 use super::scores::{Choices, Scores};
-use super::shared::{Evidence, Shared};
+use super::shared::{Authority, Evidence, Shared};
 
 /// Blocks of a stretch.
 const STRETCH_BLOCKS: u64 = 256;
+
+/// A model that had to earn its say goes so many classes beyond the fallback's at most. With one, a good model keeps nearly all that it gains, and one that
+/// answers anything costs a tenth where it would have cost as much again as everything.
+const LEASH_CLASSES: u8 = 1;
 
 /// The placement that decides when the model does not; shared with whoever may replace it.
 pub type Fallback = Arc<Mutex<Box<dyn Placement>>>;
@@ -98,8 +102,17 @@ impl LearnedPlacement {
             }
             Sharing::Together => {
                 self.classes = LIFETIME_CLASSES;
-                model.unwrap_or_else(|| self.lifetime_class_of(fallback, fallback_classes))
+                let rule = self.lifetime_class_of(fallback, fallback_classes);
+                model.map_or(rule, |model| self.leashed(model, rule))
             }
+        }
+    }
+
+    /// The model's class, or of those that are near enough to the fallback's the nearest.
+    fn leashed(&self, model: u8, rule: u8) -> u8 {
+        match self.shared.authority {
+            Authority::Earned(_) => model.clamp(rule.saturating_sub(LEASH_CLASSES), rule + LEASH_CLASSES),
+            Authority::Forced => model,
         }
     }
 
@@ -287,7 +300,6 @@ mod tests {
     use gleanfs_gc::ghost::Sampler;
     use gleanfs_gc::placement::{SepBit, merge};
 
-    use super::super::shared::Authority;
     use super::*;
 
     fn placement(heads: u8) -> (Arc<Shared>, LearnedPlacement) {

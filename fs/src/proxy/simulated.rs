@@ -52,7 +52,7 @@ impl Answers for Misdealt {}
 /// The proxy's placement, its questions answered at once.
 pub(super) struct Answered<M> {
     pub shared: Arc<Shared>,
-    inner: LearnedPlacement,
+    pub inner: LearnedPlacement,
     pub asker: Asker,
     model: M,
     calls: u64,
@@ -62,6 +62,7 @@ pub(super) struct Answered<M> {
     pub at_level: [u64; 4],
     /// By which the clock moves on with every look.
     pub look_secs: u64,
+    pub debt_max: f64,
     taken: Vec<super::questions::Question>,
 }
 
@@ -81,12 +82,9 @@ impl<M: Answers> Answered<M> {
             in_charge_from: None,
             at_level: [0; 4],
             look_secs: 0,
+            debt_max: 0.0,
             taken: Questions::spare(),
         }
-    }
-
-    pub fn model_ref(&self) -> &M {
-        &self.model
     }
 
     fn after(&mut self, class: u8) -> u8 {
@@ -104,6 +102,10 @@ impl<M: Answers> Answered<M> {
         }
         if self.calls.is_multiple_of(1000) {
             self.asker.look();
+            self.debt_max = self.debt_max.max(self.asker.ghosts.status().debt_blocks);
+            if std::env::var("TRACE").is_ok() && self.calls.is_multiple_of(8000) {
+                println!("    {:.2} {:?} {:?} bias {:.3} {:?}", self.calls as f64 / 32768.0, self.shared.level(), self.asker.ghosts.status(), self.asker.ghosts.bias(), self.shared.trust.lock().status().efficiency);
+            }
             self.shared.pass(self.look_secs);
             if self.shared.level() == TrustLevel::Recommendation && self.in_charge_from.is_none() {
                 self.in_charge_from = Some(self.calls);
