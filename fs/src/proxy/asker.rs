@@ -136,7 +136,7 @@ impl Asker {
             self.clock = (evidence.now, evidence.live_blocks);
         }
         let shared = Arc::clone(&self.shared);
-        let permitted = self.ghosts.passed(&evidence, shared.level() > TrustLevel::Learning);
+        let most = self.ghosts.passed(&evidence, shared.level());
         *shared.regret.lock() = self.ghosts.status();
         let mut trust = shared.trust.lock();
         if let Some(service) = service.filter(|s| s.ready && s.serial != shared.serial()) {
@@ -144,7 +144,7 @@ impl Asker {
             shared.set_model(service.serial, service.reads);
         }
         trust.worker(ready);
-        trust.permit(permitted || shared.authority == Authority::Forced);
+        trust.permit(most);
         self.deadlines.tell(&*self.oracle, &mut trust);
         self.count(&mut trust, &evidence);
         let level = level_of(shared.authority, &trust, ready);
@@ -161,7 +161,7 @@ impl Asker {
     fn count(&mut self, trust: &mut gleanfs_gc::advisor::Trust, evidence: &Evidence) {
         let prices = &evidence.prices;
         let mean = |sum: f64| sum / prices.count.max(1) as f64;
-        let costs = Costs { model: mean(prices.model), fallback: mean(prices.fallback), alike: mean(prices.alike) };
+        let costs = Costs { model: mean(prices.model.max(prices.leashed)), fallback: mean(prices.fallback), alike: mean(prices.alike) };
         for _ in 0..prices.count.min(SCORED_MAX) {
             trust.scored(costs);
         }

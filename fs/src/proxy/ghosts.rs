@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use gleanfs_gc::advisor::{Period, Regret, RegretConfig, RegretStatus};
+use gleanfs_gc::advisor::{Period, Regret, RegretConfig, RegretStatus, TrustLevel};
 use gleanfs_gc::ghost::{Ghost, Sampler, Seen};
 use gleanfs_gc::placement::{self, Ewma, Placement};
 use gleanfs_gc::victim::VictimPolicy;
@@ -58,8 +58,8 @@ impl Ghosts {
         }
     }
 
-    /// Whether a model may decide anything, after this.
-    pub fn passed(&mut self, evidence: &Evidence, by_model: bool) -> bool {
+    /// The most that a model may decide, after this.
+    pub fn passed(&mut self, evidence: &Evidence, level: TrustLevel) -> TrustLevel {
         if self.shared.fallbacks() != self.fallbacks {
             self.fallbacks = self.shared.fallbacks();
             self.ghost.set_placement(again(&self.fallback));
@@ -73,10 +73,10 @@ impl Ghosts {
                 moved: (evidence.model.moved + evidence.fallback.moved) as f64,
                 ghost_moved,
                 live_blocks: evidence.live_blocks as f64,
-                by_model,
+                in_charge: level == TrustLevel::Recommendation,
             });
         }
-        self.regret.permits()
+        self.regret.most()
     }
 
     /// Tells the ghost what was sampled. Answers with what it moved, by its rate.

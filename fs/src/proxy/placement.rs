@@ -108,6 +108,11 @@ impl LearnedPlacement {
         }
     }
 
+    fn choices(&self, model: u8, fallback: u8, fallback_classes: u8) -> Choices {
+        let leashed = self.leashed(model, self.lifetime_class_of(fallback, fallback_classes));
+        Choices { model, leashed, fallback }
+    }
+
     /// The model's class, or of those that are near enough to the fallback's the nearest.
     fn leashed(&self, model: u8, rule: u8) -> u8 {
         match self.shared.authority {
@@ -229,7 +234,7 @@ impl Placement for LearnedPlacement {
         };
         let by = self.assigned(w.ino, w.first_block);
         let class = self.choose(by, model, fallback, fallback_classes, sharing);
-        let choices = model.map(|model| Choices { model, fallback });
+        let choices = model.map(|model| self.choices(model, fallback, fallback_classes));
         self.note(w.into(), choices, by, w.blocks);
         class
     }
@@ -245,7 +250,7 @@ impl Placement for LearnedPlacement {
         };
         let by = self.assigned(m.ino, m.first_block);
         let class = self.choose(by, model, fallback, fallback_classes, sharing);
-        let choices = model.map(|model| Choices { model, fallback });
+        let choices = model.map(|model| self.choices(model, fallback, fallback_classes));
         self.note(m.into(), choices, by, m.blocks);
         class
     }

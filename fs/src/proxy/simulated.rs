@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gleanfs_gc::advisor::{Answer, TrustLevel};
 use gleanfs_gc::features::LikenessMask;
-use gleanfs_gc::placement::{Ewma, LifetimeModel, MoveFacts, NoSeparation, Placement, WriteFacts, lifetime_class};
+use gleanfs_gc::placement::{DiscardFacts, Ewma, LifetimeModel, MoveFacts, NoSeparation, Placement, WriteFacts, lifetime_class};
 use gleanfs_gc::segment::SegmentFacts;
 use gleanfs_gc::sim;
 use gleanfs_gc::train::{Mlp, Scene, evaluation_scenes};
@@ -132,6 +132,10 @@ impl<M: Answers> Placement for Answered<M> {
     fn cleaning_write(&mut self, m: &MoveFacts) -> u8 {
         let class = self.inner.cleaning_write(m);
         self.after(class)
+    }
+
+    fn discarded(&mut self, d: &DiscardFacts) {
+        self.inner.discarded(d);
     }
 
     fn segment_cleaned(&mut self, s: &SegmentFacts, now: u64) {

@@ -9,6 +9,8 @@
 
 use serde::Serialize;
 
+use super::TrustLevel;
+
 /// Shares are of the blocks that it takes to write all live blocks once, moved ones included.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RegretConfig {
@@ -28,7 +30,7 @@ pub struct RegretConfig {
 
 impl Default for RegretConfig {
     fn default() -> Self {
-        Self { debt_max: 0.02, credit_max: 0.02, paid_share: 0.015, settling: 1.0, calibrating: 0.5, memory: 2.0 }
+        Self { debt_max: 0.02, credit_max: 0.02, paid_share: 0.015, settling: 1.0, calibrating: 1.0, memory: 1.0 }
     }
 }
 
@@ -43,8 +45,8 @@ pub struct Period {
     pub ghost_moved: f64,
     /// Live blocks at its end.
     pub live_blocks: f64,
-    /// Whether a model decided anything.
-    pub by_model: bool,
+    /// Whether a model was at *recommendation*.
+    pub in_charge: bool,
 }
 
 /// The account.
@@ -98,9 +100,13 @@ impl Regret {
         }
     }
 
-    /// Whether a model may decide anything: the bias is known and nothing is owed.
-    pub fn permits(&self) -> bool {
-        self.is_calibrated() && !self.stopped
+    /// The most that a model may decide. While the bias is not known, only so much that it needs no account.
+    pub fn most(&self) -> TrustLevel {
+        match (self.stopped, self.is_calibrated()) {
+            (true, _) => TrustLevel::Learning,
+            (false, false) => TrustLevel::Collaboration,
+            (false, true) => TrustLevel::Recommendation,
+        }
     }
 
     pub fn is_calibrated(&self) -> bool {
@@ -121,7 +127,7 @@ impl Regret {
     pub fn passed(&mut self, period: &Period) {
         let live = period.live_blocks.max(1.0);
         let volumes = period.written / live;
-        self.alone = if period.by_model { 0.0 } else { self.alone + volumes };
+        self.alone = if period.in_charge { 0.0 } else { self.alone + volumes };
         if self.alone >= self.config.settling {
             self.measure(period, volumes);
         }

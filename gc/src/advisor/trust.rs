@@ -155,8 +155,8 @@ pub struct Trust {
     config: TrustConfig,
     level: TrustLevel,
     available: bool,
-    /// Whether the account of what models have cost allows more than learning.
-    permitted: bool,
+    /// What the account of what models have cost allows.
+    most: TrustLevel,
     scores: Scores,
     model: Work,
     fallback: Work,
@@ -211,7 +211,7 @@ impl Trust {
             config,
             level: TrustLevel::Fallback,
             available: false,
-            permitted: true,
+            most: TrustLevel::Recommendation,
             scores: Scores::default(),
             model: Work::default(),
             fallback: Work::default(),
@@ -254,18 +254,22 @@ impl Trust {
         }
     }
 
-    /// Whether a model may decide anything ([`super::Regret`]). If not, it goes back to learning at once, and up again only when it may.
-    pub fn permit(&mut self, permitted: bool) {
-        self.permitted = permitted;
-        while !permitted && self.level > TrustLevel::Learning {
-            self.fall();
+    /// The most that a model may decide ([`super::Regret::most`]), from now on and at once.
+    pub fn permit(&mut self, most: TrustLevel) {
+        self.most = most;
+        let level = self.level;
+        while self.level > most {
+            self.step_down();
+        }
+        if level > most && most == TrustLevel::Learning {
+            self.probation = (self.probation * 2).min(PROBATION_MAX);
         }
     }
 
     /// Another model: what was seen of the old one means nothing.
     pub fn model_changed(&mut self) {
-        let Trust { config, available, permitted, promotions, demotions, .. } = *self;
-        *self = Trust { permitted, promotions, demotions, ..Trust::new(config) };
+        let Trust { config, available, most, promotions, demotions, .. } = *self;
+        *self = Trust { most, promotions, demotions, ..Trust::new(config) };
         self.worker(available);
     }
 
@@ -385,6 +389,10 @@ impl Trust {
         let learning = self.level == TrustLevel::Learning;
         let demote_ratio = if learning { self.config.demote_ratio_learning } else { self.config.demote_ratio };
         self.behind = if ratio > self.config.behind_ratio { self.behind + 1 } else { 0 };
+        if ratio > self.config.demote_ratio_learning && !learning {
+            // Nothing like the model that was trusted.
+            self.step_down();
+        }
         if ratio > demote_ratio || self.behind >= self.config.behind_times && !learning {
             self.fall();
             return;
@@ -393,8 +401,7 @@ impl Trust {
             return;
         }
         self.good = if ratio <= self.config.promote_ratio { self.good + 1 } else { self.good.saturating_sub(1) };
-        let may_rise = self.permitted || self.level < TrustLevel::Learning;
-        if may_rise && self.good >= self.probation && self.deadlines.share <= self.config.missed_share_promote {
+        if self.level < self.most && self.good >= self.probation && self.deadlines.share <= self.config.missed_share_promote {
             self.step_up();
         }
     }
