@@ -14,7 +14,7 @@ use super::ghosts::{Ghosts, LogAround};
 use super::oracle::{Deadlines, Oracle};
 use super::questions::{Question, Questions};
 use super::placement::Fallback;
-use super::shared::{Authority, Blocks, Evidence, Shared, level_of};
+use super::shared::{Blocks, Evidence, Shared, level_of};
 
 /// How often it looks at the worker and at the evidence.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -38,7 +38,7 @@ pub(super) struct Asker {
     oracle: Arc<dyn Oracle>,
     emergency: Box<dyn Fn() -> bool + Send>,
     segment_blocks: u32,
-    pub(super) ghosts: Ghosts,
+    ghosts: Ghosts,
     /// How long an answer is waited for.
     deadline: Duration,
     generation: u64,

@@ -96,11 +96,6 @@ impl Ghosts {
     pub fn status(&self) -> RegretStatus {
         self.regret.status()
     }
-
-    #[cfg(test)]
-    pub fn bias(&self) -> f64 {
-        self.regret.bias()
-    }
 }
 
 /// The fallback's like, with a memory of its own.

@@ -42,7 +42,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gleanfs_gc::advisor::{TrustConfig, TrustLevel};
+use gleanfs_gc::advisor::{RegretStatus, TrustConfig, TrustLevel};
 use gleanfs_gc::placement::Placement;
 use parking_lot::Mutex;
 
@@ -125,6 +125,11 @@ impl Proxy {
             efficiency: self.shared.trust.lock().status().efficiency,
             recommendations: self.shared.recommendations.load(Ordering::Relaxed),
         }
+    }
+
+    /// What models have cost.
+    pub fn regret(&self) -> RegretStatus {
+        *self.shared.regret.lock()
     }
 
     /// Ends the thread; it may be waiting for an answer, at most for the deadline.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use gleanfs_gc::advisor::{
     Advisor, AdvisorConfig, AdvisorState, AdvisorStatus, Host, MODEL_BYTES_MAX, ModelCard, ModelInfo, ModelKind,
-    ModelRole, NamedModel, Rules, TrustLevel, check_file, declared_kind,
+    ModelRole, NamedModel, RegretStatus, Rules, TrustLevel, check_file, declared_kind,
 };
 use gleanfs_gc::features::{PLACEMENT, SCHEMA, VICTIM};
 use gleanfs_gc::placement::Placement;
@@ -269,6 +269,11 @@ impl Advice {
             last_error: advisor.last_error.clone(),
             ..status::Advisor::default()
         }
+    }
+
+    /// What the model of placement has cost.
+    pub fn regret(&self) -> Option<RegretStatus> {
+        Some(self.placement.as_ref().ok()?.proxy.regret())
     }
 
     /// Ends worker and threads; whoever waits for a swap is told. The placement that was given out stays, and leaves everything to the fallback.

@@ -1,6 +1,7 @@
 //! Tests of the whole proxy on the simulator: the shipped model on loads like the demo's, its answers one call late, without threads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gleanfs_gc::advisor::{Answer, TrustLevel};
@@ -20,12 +21,12 @@ use super::questions::Questions;
 use super::shared::{Authority, Shared};
 use super::trust_config;
 
-/// Answers nobody: the questions are taken from the list directly.
-struct Ready;
+/// Answers nobody: the questions are taken from the list directly. Knows the serial of the model.
+struct Ready(Arc<AtomicU64>);
 
 impl Oracle for Ready {
     fn service(&self) -> Option<Service> {
-        Some(Service { ready: true, serial: 1, reads: LikenessMask::ALL })
+        Some(Service { ready: true, serial: self.0.load(Ordering::Relaxed), reads: LikenessMask::ALL })
     }
 
     fn post(&self, _generation: u64, _rows: usize, _values: &[f32]) -> bool {
@@ -41,9 +42,15 @@ impl Oracle for Ready {
     }
 }
 
-/// A model that may want to know what it has come to before it answers a batch.
+/// A model that may want to know what it has come to.
 pub(super) trait Answers: LifetimeModel {
+    /// Before it answers a batch.
     fn batch(&mut self, _level: TrustLevel) {}
+
+    /// After every look: whether it is to be replaced by another.
+    fn is_replaced(&mut self, _level: TrustLevel) -> bool {
+        false
+    }
 }
 
 impl Answers for Mlp {}
@@ -52,8 +59,8 @@ impl Answers for Misdealt {}
 /// The proxy's placement, its questions answered at once.
 pub(super) struct Answered<M> {
     pub shared: Arc<Shared>,
-    pub inner: LearnedPlacement,
-    pub asker: Asker,
+    inner: LearnedPlacement,
+    asker: Asker,
     model: M,
     calls: u64,
     by_model: u64,
@@ -62,19 +69,20 @@ pub(super) struct Answered<M> {
     pub at_level: [u64; 4],
     /// By which the clock moves on with every look.
     pub look_secs: u64,
-    pub debt_max: f64,
+    serial: Arc<AtomicU64>,
     taken: Vec<super::questions::Question>,
 }
 
 impl<M: Answers> Answered<M> {
     pub fn new(model: M, authority: Authority, scene: &Scene) -> Self {
-        let log = log_around(scene);
+        let (log, serial) = (log_around(scene), Arc::new(AtomicU64::new(1)));
+        let oracle = Arc::new(Ready(Arc::clone(&serial)));
         let shared = Arc::new(Shared::new(authority, trust_config(), log.sampler()));
         let fallback: Fallback = Arc::new(Mutex::new(Box::new(Ewma)));
         let around = Surroundings { emergency: Box::new(|| false), segment_blocks: scene.geometry.segment_blocks, log };
         Self {
             inner: LearnedPlacement::new(Arc::clone(&shared), Arc::clone(&fallback), 6),
-            asker: Asker::new(Arc::clone(&shared), Arc::new(Ready), Duration::ZERO, fallback, around),
+            asker: Asker::new(Arc::clone(&shared), oracle, Duration::ZERO, fallback, around),
             shared,
             model,
             calls: 0,
@@ -82,7 +90,7 @@ impl<M: Answers> Answered<M> {
             in_charge_from: None,
             at_level: [0; 4],
             look_secs: 0,
-            debt_max: 0.0,
+            serial,
             taken: Questions::spare(),
         }
     }
@@ -94,19 +102,18 @@ impl<M: Answers> Answered<M> {
         while self.shared.questions.take_now(&mut self.taken) {
             self.model.batch(self.shared.level());
             for q in self.taken.drain(..) {
-                let y = self.model.predict(&q.row);
+                let (y, serial, now) = (self.model.predict(&q.row), self.shared.serial(), self.shared.now_secs());
                 if y.is_finite() {
-                    self.shared.memo.answer(q.like, lifetime_class(y), 1, self.shared.now_secs());
+                    self.shared.memo.answer(q.like, lifetime_class(y), serial, now);
                 }
             }
         }
         if self.calls.is_multiple_of(1000) {
             self.asker.look();
-            self.debt_max = self.debt_max.max(self.asker.ghosts.status().debt_blocks);
-            if std::env::var("TRACE").is_ok() && self.calls.is_multiple_of(8000) {
-                println!("    {:.2} {:?} {:?} bias {:.3} {:?}", self.calls as f64 / 32768.0, self.shared.level(), self.asker.ghosts.status(), self.asker.ghosts.bias(), self.shared.trust.lock().status().efficiency);
-            }
             self.shared.pass(self.look_secs);
+            if self.model.is_replaced(self.shared.level()) {
+                self.serial.fetch_add(1, Ordering::Relaxed);
+            }
             if self.shared.level() == TrustLevel::Recommendation && self.in_charge_from.is_none() {
                 self.in_charge_from = Some(self.calls);
             }

@@ -72,13 +72,14 @@ struct Cost {
     ghost: f64,
 }
 
-/// The account as users see it. Costs are blocks moved per block written by users, while a model had a say.
+/// The account as users see it. Costs are blocks moved per block written by users, while a model was in charge.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct RegretStatus {
-    pub actual: Option<f64>,
-    pub ghost: Option<f64>,
-    /// Blocks moved too many so far; negative if the model saved some.
+    pub cost: Option<f64>,
+    pub ghost_cost: Option<f64>,
+    /// Blocks moved too many so far, and the same in per cent of what users wrote meanwhile; negative if the model saved some.
     pub regret_blocks: f64,
+    pub regret_percent: f64,
     /// What is not paid back yet.
     pub debt_blocks: f64,
     /// How often the model was stopped.
@@ -168,10 +169,12 @@ impl Regret {
 
     pub fn status(&self) -> RegretStatus {
         let per_written = |moved: f64| (self.total_written > 0.0).then(|| moved / self.total_written);
+        let regret_blocks = self.total.actual - self.total.ghost;
         RegretStatus {
-            actual: per_written(self.total.actual),
-            ghost: per_written(self.total.ghost),
-            regret_blocks: self.total.actual - self.total.ghost,
+            cost: per_written(self.total.actual),
+            ghost_cost: per_written(self.total.ghost),
+            regret_blocks,
+            regret_percent: 100.0 * per_written(regret_blocks).unwrap_or_default(),
             debt_blocks: self.debt.max(0.0),
             stops: self.stops,
         }
