@@ -6,7 +6,9 @@ use gleanfs_gc::advisor::ModelKind;
 
 use crate::cleaner::{Pressure, Work};
 use crate::control::Status;
-use crate::control::status::{Advisor, Cleaner, DeciderWork, Memory, Placements, Protection, Regret, Segments, Space, Traffic};
+use crate::control::status::{
+    Advisor, Cleaner, DeciderWork, Memory, Placements, Protection, Regret, Segments, Space, Traffic,
+};
 use crate::meta::volume::PlacedBlocks;
 use crate::types::BLOCK_SIZE;
 

@@ -239,7 +239,15 @@ fn table() {
             let f = fate(&scene, conduct, &twin);
             println!(
                 "{name:<15} {:<18} wa {:.3} twin {:.3}, worst window {:.3} at {:>5.2}, in charge {:>3.0} %, regret {:+.2} (truly {:+.2}), {} stops",
-                format!("{conduct:?}"), f.wa, f.twin, f.worst, f.worst_at, 100.0 * f.in_charge, f.account, f.truth, f.stops
+                format!("{conduct:?}"),
+                f.wa,
+                f.twin,
+                f.worst,
+                f.worst_at,
+                100.0 * f.in_charge,
+                f.account,
+                f.truth,
+                f.stops
             );
         }
     }

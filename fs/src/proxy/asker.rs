@@ -12,8 +12,8 @@ use gleanfs_gc::placement::lifetime_class;
 
 use super::ghosts::{Ghosts, LogAround};
 use super::oracle::{Deadlines, Oracle};
-use super::questions::{Question, Questions};
 use super::placement::Fallback;
+use super::questions::{Question, Questions};
 use super::shared::{Blocks, Evidence, Shared, level_of};
 
 /// How often it looks at the worker and at the evidence.
@@ -161,7 +161,11 @@ impl Asker {
     fn count(&mut self, trust: &mut gleanfs_gc::advisor::Trust, evidence: &Evidence) {
         let prices = &evidence.prices;
         let mean = |sum: f64| sum / prices.count.max(1) as f64;
-        let costs = Costs { model: mean(prices.model.max(prices.leashed)), fallback: mean(prices.fallback), alike: mean(prices.alike) };
+        let costs = Costs {
+            model: mean(prices.model.max(prices.leashed)),
+            fallback: mean(prices.fallback),
+            alike: mean(prices.alike),
+        };
         for _ in 0..prices.count.min(SCORED_MAX) {
             trust.scored(costs);
         }

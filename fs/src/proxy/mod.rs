@@ -22,11 +22,12 @@
 #[cfg(test)]
 mod adversaries;
 mod asker;
+mod clock;
+mod ghosts;
 mod memo;
 mod oracle;
 mod phases;
 mod placement;
-mod ghosts;
 mod questions;
 mod sampled;
 mod scores;

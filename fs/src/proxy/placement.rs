@@ -308,7 +308,11 @@ mod tests {
     use super::*;
 
     fn placement(heads: u8) -> (Arc<Shared>, LearnedPlacement) {
-        let shared = Arc::new(Shared::new(Authority::Earned(TrustLevel::Recommendation), TrustConfig::default(), Sampler::new(1 << 20, 1 << 15)));
+        let shared = Arc::new(Shared::new(
+            Authority::Earned(TrustLevel::Recommendation),
+            TrustConfig::default(),
+            Sampler::new(1 << 20, 1 << 15),
+        ));
         let fallback: Fallback = Arc::new(Mutex::new(Box::new(SepBit::default())));
         let placement = LearnedPlacement::new(Arc::clone(&shared), fallback, heads);
         (shared, placement)
@@ -360,7 +364,8 @@ mod tests {
             p.user_write(&w);
             answer(&shared, 4);
             let class = p.user_write(&w);
-            assert!(!p.by_model() || class == 4);
+            // The fallback says 1, and the model may go a class beyond.
+            assert!(!p.by_model() || class == 2, "{class}");
             p.by_model()
         });
         assert!((50..64).contains(&by_model.count()), "one stretch in sixteen stays the fallback's");
@@ -370,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn at_collaboration_each_decides_for_half_and_all_heads_are_shared() {
+    fn at_collaboration_the_model_decides_for_an_eighth_and_all_heads_are_shared() {
         let (shared, mut p) = placement(6);
         shared.set_model(1, LikenessMask::ALL);
         shared.set_asking(true);
@@ -387,10 +392,11 @@ mod tests {
             p.cleaning_write(&m);
             answer(&shared, 5);
             let class = p.cleaning_write(&m);
-            assert_eq!((merge(5, p.classes(), 6), p.by_model() && class != 5), (5, false));
+            // The fallback says 2, and the model may go a class beyond.
+            assert_eq!((merge(5, p.classes(), 6), class), (5, if p.by_model() { 3 } else { 2 }));
             *(if p.by_model() { &mut model } else { &mut fallback }) += 1;
         }
-        assert!(model > 16 && fallback > 16, "{model} {fallback}");
+        assert!((2..16).contains(&model) && fallback > 48, "{model} {fallback}");
         let evidence = shared.take_evidence();
         assert_eq!(evidence.model.moved + evidence.fallback.moved, 128);
         assert_eq!((evidence.model.written, evidence.now), (0, 1000));
@@ -404,6 +410,6 @@ mod tests {
             p.user_write(&WriteFacts { first_block: n * STRETCH_BLOCKS, ..write(n) });
         }
         let evidence = shared.take_evidence();
-        assert!(evidence.model.written > 16 && evidence.fallback.written > 16, "{evidence:?}");
+        assert!(evidence.model.written > 1 && evidence.fallback.written > 48, "{evidence:?}");
     }
 }

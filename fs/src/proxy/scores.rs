@@ -130,7 +130,9 @@ impl Scores {
             self.outcome(old, lived * 2, live_blocks);
         }
         self.samples[slot] = match choices {
-            Some(Choices { model, leashed, fallback }) => Sample { block: hash, written: now, model, leashed, fallback },
+            Some(Choices { model, leashed, fallback }) => {
+                Sample { block: hash, written: now, model, leashed, fallback }
+            }
             None => Sample::default(),
         };
     }

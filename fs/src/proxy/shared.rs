@@ -3,13 +3,13 @@
 //! Everything here is read and written without waiting for the other side: atomics, and short locks that hold nothing but a copy.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
 
 use gleanfs_gc::advisor::{Decider, RegretStatus, Trust, TrustConfig, TrustLevel};
-use gleanfs_gc::ghost::Sampler;
 use gleanfs_gc::features::{Likeness, LikenessMask, PlacementRow, rounded};
+use gleanfs_gc::ghost::Sampler;
 use parking_lot::Mutex;
 
+use super::clock::Clock;
 use super::memo::{Known, Memo};
 use super::questions::{Question, Questions};
 use super::sampled::Sampled;
@@ -89,9 +89,7 @@ pub struct Shared {
     mask: AtomicU32,
     /// Whether questions have a chance to be answered.
     asking: AtomicBool,
-    since: Instant,
-    #[cfg(test)]
-    passed_secs: AtomicU64,
+    pub clock: Clock,
     evidence: Mutex<Evidence>,
 }
 
@@ -110,9 +108,7 @@ impl Shared {
             fallbacks: AtomicU64::new(0),
             mask: AtomicU32::new(LikenessMask::ALL.bits()),
             asking: AtomicBool::new(false),
-            since: Instant::now(),
-            #[cfg(test)]
-            passed_secs: AtomicU64::new(0),
+            clock: Clock::new(),
             evidence: Mutex::default(),
         }
     }
@@ -159,20 +155,8 @@ impl Shared {
         self.asking.store(asking, Ordering::Relaxed);
     }
 
-    #[cfg(not(test))]
     pub fn now_secs(&self) -> u64 {
-        self.since.elapsed().as_secs()
-    }
-
-    /// Tests wait for nothing: time is what they say.
-    #[cfg(test)]
-    pub fn now_secs(&self) -> u64 {
-        self.passed_secs.load(Ordering::Relaxed)
-    }
-
-    #[cfg(test)]
-    pub fn pass(&self, secs: u64) {
-        self.passed_secs.fetch_add(secs, Ordering::Relaxed);
+        self.clock.now_secs()
     }
 
     /// What the model said of rows like this one, if that is at hand and current; sees to it that it will be. Never waits, never allocates.

@@ -16,7 +16,7 @@ use super::TrustLevel;
 pub struct RegretConfig {
     /// More debt, and the model may not decide.
     pub debt_max: f64,
-    /// What was moved too few is remembered up to this.
+    /// What was paid ahead, or moved too few, is remembered up to this.
     pub credit_max: f64,
     /// Share of all blocks written, moved ones included, that is paid back.
     pub paid_share: f64,
@@ -178,5 +178,83 @@ impl Regret {
             debt_blocks: self.debt.max(0.0),
             stops: self.stops,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIVE: f64 = 1000.0;
+
+    /// A hundredth of a volume is written; `cost` blocks are moved for each, the miniature moves half a block.
+    fn step(regret: &mut Regret, cost: f64, in_charge: bool) {
+        let written = LIVE / 100.0;
+        regret.passed(&Period {
+            written,
+            moved: cost * written,
+            ghost_moved: 0.5 * written,
+            live_blocks: LIVE,
+            in_charge,
+        });
+    }
+
+    fn calibrated() -> Regret {
+        let mut regret = Regret::new(RegretConfig::default());
+        assert_eq!(regret.most(), TrustLevel::Collaboration, "nothing is known yet");
+        (0..150).for_each(|_| step(&mut regret, 0.6, false));
+        assert_eq!(regret.most(), TrustLevel::Recommendation);
+        assert!((regret.bias() - 1.2).abs() < 1e-9);
+        regret
+    }
+
+    #[test]
+    fn a_model_that_costs_no_more_is_never_stopped() {
+        let mut regret = calibrated();
+        (0..10_000).for_each(|_| step(&mut regret, 0.61, true));
+        let status = regret.status();
+        assert_eq!((regret.most(), status.stops), (TrustLevel::Recommendation, 0));
+        assert!((status.regret_percent - 1.0).abs() < 1e-6, "{status:?}");
+    }
+
+    #[test]
+    fn one_that_does_is_stopped_until_all_is_paid() {
+        let mut regret = calibrated();
+        let steps = (1..).take_while(|_| {
+            step(&mut regret, 1.6, true);
+            regret.most() == TrustLevel::Recommendation
+        });
+        assert!(steps.count() < 7, "a hundredth of a volume each; a thirtieth was paid ahead, and another may be owed");
+        // What was spoiled goes on to cost.
+        (0..20).for_each(|_| step(&mut regret, 0.8, false));
+        let debt = regret.status().debt_blocks;
+        assert!(debt > 60.0, "{debt}");
+        let mut volumes = 0.0;
+        while regret.most() == TrustLevel::Learning {
+            step(&mut regret, 0.6, false);
+            volumes += 0.01;
+        }
+        // 0.015 * 1.6 blocks for each that is written.
+        assert!((volumes - debt / 24.0).abs() < 0.1, "{debt} paid in {volumes}");
+    }
+
+    #[test]
+    fn savings_are_remembered_for_a_little_while_only() {
+        let mut regret = calibrated();
+        (0..10_000).for_each(|_| step(&mut regret, 0.3, true));
+        assert!(regret.status().regret_blocks < 0.0);
+        (0..20).for_each(|_| step(&mut regret, 1.6, true));
+        assert_eq!(regret.most(), TrustLevel::Learning);
+    }
+
+    #[test]
+    fn what_is_spoiled_is_no_measure_and_another_fallback_is_measured_anew() {
+        let mut regret = calibrated();
+        (0..10).for_each(|_| step(&mut regret, 5.0, true));
+        (0..90).for_each(|_| step(&mut regret, 5.0, false));
+        assert!((regret.bias() - 1.2).abs() < 1e-9);
+        let mut regret = calibrated();
+        regret.fallback_changed();
+        assert_eq!(regret.most(), TrustLevel::Collaboration);
     }
 }

@@ -118,7 +118,10 @@ mod tests {
     #[test]
     fn the_exported_schema_is_this_one() {
         let shipped = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/schema.json"));
-        assert!(shipped == schema_json(), "regenerate: cargo run --release -p gleanfs-gc --example train -- --schema models/");
+        assert!(
+            shipped == schema_json(),
+            "regenerate: cargo run --release -p gleanfs-gc --example train -- --schema models/"
+        );
     }
 
     #[test]

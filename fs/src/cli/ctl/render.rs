@@ -165,7 +165,8 @@ mod tests {
         status.segments.utilization[9] = 42;
         status.cleaner.deciders.push(DeciderWork { decider: "model".into(), segments: 17, ..DeciderWork::default() });
         status.stalls.push(Stall { operation: "write".into(), duration_us: 12_500, at_secs: 9 });
-        status.advisor.regret = Regret { cost: Some(0.5), fallback_cost: Some(0.475), blocks: 1234.4, ..Regret::default() };
+        status.advisor.regret =
+            Regret { cost: Some(0.5), fallback_cost: Some(0.475), blocks: 1234.4, ..Regret::default() };
         status.latched = Some("flush failed".into());
         let text = text(&status);
         for part in
