@@ -226,14 +226,15 @@ fn among_tenants_no_model_costs_a_twentieth_and_a_good_one_gains() {
     bounded("tenants", 0.99);
 }
 
-/// `LOADS` and `VOLUMES`, if they are set, say how much.
+/// `LOADS`, `VOLUMES` and `BLOCKS`, if they are set, say how much.
 #[test]
 #[ignore = "a table, which takes long: cargo test --release -p gleanfs --lib adversaries::table -- --ignored --nocapture"]
 fn table() {
     let loads = std::env::var("LOADS").unwrap_or_else(|_| "zipf 0.99,shifting 90/10,files,tenants".into());
-    let volumes = std::env::var("VOLUMES").ok().and_then(|n| n.parse().ok()).unwrap_or(24);
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let (volumes, blocks) = (number("VOLUMES").unwrap_or(24), number("BLOCKS").unwrap_or(32_768) as u32);
     for name in loads.split(',') {
-        let scene = scene(name, 32_768);
+        let scene = scene(name, blocks);
         let twin = course(&scene, &mut Ewma, volumes);
         for conduct in CONDUCTS {
             let f = fate(&scene, conduct, &twin);

@@ -66,6 +66,7 @@ impl Ghosts {
             self.regret.fallback_changed();
         }
         let ghost_moved = self.simulate(evidence);
+        let victims_decided = self.shared.account.have_victims_decided();
         let written = evidence.model.written + evidence.fallback.written;
         if written > 0 {
             self.regret.passed(&Period {
@@ -73,10 +74,12 @@ impl Ghosts {
                 moved: (evidence.model.moved + evidence.fallback.moved) as f64,
                 ghost_moved,
                 live_blocks: evidence.live_blocks as f64,
-                in_charge: level == TrustLevel::Recommendation,
+                in_charge: level == TrustLevel::Recommendation || victims_decided,
             });
         }
-        self.regret.most()
+        let most = self.regret.most();
+        self.shared.account.set_most(most);
+        most
     }
 
     /// Tells the ghost what was sampled. Answers with what it moved, by its rate.

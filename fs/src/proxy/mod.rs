@@ -11,6 +11,8 @@
 //! | `questions` | what it is still to be asked |
 //! | `scores` | evidence while it only watches |
 //! | `sampled`, `ghosts` | what the fallback alone would have cost: samples of the load, and the miniature that they are told to |
+//! | `account` | what models may cost, for both kinds |
+//! | `clock` | seconds since the mount |
 //! | `shared` | all of these together, and the level of trust in force |
 //! | `asker`, `oracle` | the thread that asks and keeps the books of trust; whom it asks |
 //! | `victims`, `phases` | victims posted ahead, and the thread that asks for them; evidence of what they cost |
@@ -19,6 +21,7 @@
 //! No thread on the path of a write waits for another process or for the proxy's threads (I8). In an emergency nobody is asked; answers that are
 //! in memory stay in use.
 
+mod account;
 #[cfg(test)]
 mod adversaries;
 mod asker;
@@ -47,6 +50,7 @@ use gleanfs_gc::advisor::{RegretStatus, TrustConfig, TrustLevel};
 use gleanfs_gc::placement::Placement;
 use parking_lot::Mutex;
 
+pub use account::Account;
 pub use asker::Surroundings;
 pub use ghosts::LogAround;
 pub use oracle::{Asked, Oracle, Service};
@@ -126,6 +130,11 @@ impl Proxy {
             efficiency: self.shared.trust.lock().status().efficiency,
             recommendations: self.shared.recommendations.load(Ordering::Relaxed),
         }
+    }
+
+    /// Of both kinds of models.
+    pub fn account(&self) -> Arc<Account> {
+        Arc::clone(&self.shared.account)
     }
 
     /// What models have cost.

@@ -120,8 +120,10 @@ impl Prepared {
         let placement = serve(self.placement, |asked, deadline| {
             Proxy::start(asked, authority, trust_config(), deadline, fallback, around).map_err(failed)
         })?;
+        let account = placement.as_ref().ok().map(|served| served.proxy.account());
         let victim = serve(self.victim, |asked, deadline| {
-            VictimProxy::start(asked, authority, victim_trust_config(), deadline, around_victims).map_err(failed)
+            let trust = victim_trust_config();
+            VictimProxy::start(asked, authority, trust, deadline, account, around_victims).map_err(failed)
         })?;
         Ok(Advice { placement, victim, used_last: Mutex::new(ModelKind::Placement) })
     }

@@ -2,6 +2,7 @@
 //!
 //! Everything here is read and written without waiting for the other side: atomics, and short locks that hold nothing but a copy.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use gleanfs_gc::advisor::{Decider, RegretStatus, Trust, TrustConfig, TrustLevel};
@@ -9,6 +10,7 @@ use gleanfs_gc::features::{Likeness, LikenessMask, PlacementRow, rounded};
 use gleanfs_gc::ghost::Sampler;
 use parking_lot::Mutex;
 
+use super::account::Account;
 use super::clock::Clock;
 use super::memo::{Known, Memo};
 use super::questions::{Question, Questions};
@@ -76,6 +78,7 @@ pub struct Shared {
     pub questions: Questions,
     pub sampled: Sampled,
     pub trust: Mutex<Trust>,
+    pub account: Arc<Account>,
     /// What models have cost; written by the thread alone.
     pub regret: Mutex<RegretStatus>,
     /// Predictions that were taken into the table.
@@ -100,6 +103,7 @@ impl Shared {
             questions: Questions::new(),
             sampled: Sampled::new(sampler),
             trust: Mutex::new(Trust::new(trust)),
+            account: Arc::default(),
             regret: Mutex::default(),
             recommendations: AtomicU64::new(0),
             authority,

@@ -168,8 +168,13 @@ fn log_around(scene: &Scene) -> LogAround {
 }
 
 fn wa(scene: &Scene, placement: &mut dyn Placement) -> f64 {
+    wa_of(scene, placement, 2)
+}
+
+/// Of so many volumes written, after two.
+fn wa_of(scene: &Scene, placement: &mut dyn Placement, volumes: u64) -> f64 {
     let n = u64::from(scene.blocks);
-    sim::run(scene.geometry, scene.load(5).as_mut(), placement, &mut CostAgeClass, n * 2, n * 2).wa()
+    sim::run(scene.geometry, scene.load(5).as_mut(), placement, &mut CostAgeClass, n * 2, n * volumes).wa()
 }
 
 /// Answers with what was said of some other row.
@@ -217,8 +222,7 @@ fn the_model_earns_trust_and_a_copy_that_knows_nothing_does_not() {
     for scene in scenes(&["zipf 0.99", "hot/cold 90/10", "shifting 90/10", "tenants", "demo", "files"]) {
         let mut earned = Answered::new(shipped(), earn, &scene);
         // It may be mistaken for a worse one at first.
-        wa(&scene, &mut earned);
-        wa(&scene, &mut earned);
+        wa_of(&scene, &mut earned, 6);
         assert!(earned.in_charge_from.is_some(), "{}: {:?}", scene.name, earned.shared.trust.lock().status());
         let mut copy = Answered::new(misdealt(), earn, &scene);
         wa(&scene, &mut copy);
