@@ -5,7 +5,7 @@
 //! believed at once. All is seeded.
 
 use gleanfs_gc::advisor::TrustLevel;
-use gleanfs_gc::features::PlacementRow;
+use gleanfs_gc::features::{PlacementFeature, PlacementRow};
 use gleanfs_gc::placement::{Ewma, LifetimeModel, Placement};
 use gleanfs_gc::sim::rng::Rng;
 use gleanfs_gc::sim::{Outcome, Simulator};
@@ -23,6 +23,10 @@ enum Conduct {
     Turncoat,
     /// Says anything as soon as it is in charge, and only then.
     Gambler,
+    /// A gambler with blocks that are moved only, which are judged late.
+    Mole,
+    /// A gambler with blocks that are expected to live long, which are judged latest.
+    Sleeper,
     /// A gambler that another takes the place of when it has fallen.
     Swapper,
     /// Honest and inverted by turns of so many batches.
@@ -37,11 +41,13 @@ enum Conduct {
     Sly(u32),
 }
 
-const CONDUCTS: [Conduct; 14] = [
+const CONDUCTS: [Conduct; 16] = [
     Conduct::Honest,
     Conduct::Turncoat,
     Conduct::Gambler,
     Conduct::Swapper,
+    Conduct::Mole,
+    Conduct::Sleeper,
     Conduct::Alternating(500),
     Conduct::Alternating(5000),
     Conduct::Alternating(20_000),
@@ -105,6 +111,8 @@ impl LifetimeModel for Adversary {
         match self.conduct {
             Conduct::Turncoat if in_charge => inverse(y),
             Conduct::Gambler | Conduct::Swapper if in_charge => self.anything(),
+            Conduct::Mole if in_charge && row[PlacementFeature::IsCleaning as usize] > 0.5 => self.anything(),
+            Conduct::Sleeper if in_charge && row[PlacementFeature::RuleLifetime as usize] > -2.0 => self.anything(),
             Conduct::Alternating(turn) if self.batches / turn % 2 == 1 => inverse(y),
             Conduct::Constant => -4.0,
             Conduct::NaN => f32::NAN,
@@ -126,7 +134,7 @@ const BOUND: f64 = 1.05;
 /// What had happened after each step.
 fn course(scene: &Scene, placement: &mut dyn Placement, volumes: u64) -> Vec<Outcome> {
     let mut sim = Simulator::new(scene.geometry, scene.blocks);
-    let (mut load, step) = (scene.load(5), u64::from(scene.blocks) / STEPS);
+    let (mut load, step) = (scene.load(seed()), u64::from(scene.blocks) / STEPS);
     let mut done = vec![sim.outcome()];
     for _ in 0..volumes * STEPS {
         sim.drive(load.as_mut(), placement, &mut CostAgeClass, None, step);
@@ -186,6 +194,8 @@ fn bounded(name: &str, honest_max: f64) {
         Conduct::Turncoat,
         Conduct::Gambler,
         Conduct::Swapper,
+        Conduct::Mole,
+        Conduct::Sleeper,
         Conduct::Alternating(500),
         Conduct::Alternating(5000),
         Conduct::Inverted,
@@ -236,7 +246,7 @@ fn table() {
     for name in loads.split(',') {
         let scene = scene(name, blocks);
         let twin = course(&scene, &mut Ewma, volumes);
-        for conduct in CONDUCTS {
+        for conduct in CONDUCTS.into_iter().take(number("MODELS").unwrap_or(99) as usize) {
             let f = fate(&scene, conduct, &twin);
             println!(
                 "{name:<15} {:<18} wa {:.3} twin {:.3}, worst window {:.3} at {:>5.2}, in charge {:>3.0} %, regret {:+.2} (truly {:+.2}), {} stops",
@@ -253,3 +263,5 @@ fn table() {
         }
     }
 }
+
+fn seed() -> u64 { std::env::var("SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(5) }

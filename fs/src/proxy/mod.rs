@@ -60,7 +60,7 @@ pub use victims::{Candidates, VictimProxy, VictimSurroundings, victim_trust_conf
 
 /// Thresholds of trust for a mount: small enough that a load of a minute gets through all levels, if the model is worth it.
 pub fn trust_config() -> TrustConfig {
-    TrustConfig { scored_min: 1024, freed_min: 16, deadlines_window: 32, ..TrustConfig::default() }
+    TrustConfig { scored_min: 1024, alarm_min: 128, freed_min: 16, deadlines_window: 32, ..TrustConfig::default() }
 }
 
 /// How a model stands with the mount.

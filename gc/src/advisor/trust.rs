@@ -81,6 +81,9 @@ pub struct TrustConfig {
     pub demote_ratio: f64,
     /// The same while learning, where nothing is at stake and little is known at first.
     pub demote_ratio_learning: f64,
+    /// Of the last so many scores a ratio above this ends trust at once: nothing like the model that was trusted.
+    pub alarm_min: u64,
+    pub alarm_ratio: f64,
     /// The same for work.
     pub demote_ratio_work: f64,
     /// Deadlines that make up one judgement of punctuality.
@@ -106,6 +109,8 @@ impl Default for TrustConfig {
             behind_times: 3,
             demote_ratio: 1.2,
             demote_ratio_learning: 2.0,
+            alarm_min: 64,
+            alarm_ratio: 2.0,
             demote_ratio_work: 1.4,
             deadlines_window: 64,
             missed_share_max: 0.25,
@@ -158,6 +163,8 @@ pub struct Trust {
     /// What the account of what models have cost allows.
     most: TrustLevel,
     scores: Scores,
+    /// Those of the alarm.
+    recent: Scores,
     model: Work,
     fallback: Work,
     /// What the two groups of *collaboration* cost while the fallback decides for both.
@@ -180,6 +187,15 @@ pub struct Trust {
 struct Scores {
     count: u64,
     costs: Costs,
+}
+
+impl Scores {
+    fn add(&mut self, costs: &Costs) {
+        self.count += 1;
+        self.costs.model += costs.model;
+        self.costs.fallback += costs.fallback;
+        self.costs.alike += costs.alike;
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -213,6 +229,7 @@ impl Trust {
             available: false,
             most: TrustLevel::Recommendation,
             scores: Scores::default(),
+            recent: Scores::default(),
             model: Work::default(),
             fallback: Work::default(),
             before: [Work::default(); 2],
@@ -257,12 +274,10 @@ impl Trust {
     /// The most that a model may decide ([`super::Regret::most`]), from now on and at once.
     pub fn permit(&mut self, most: TrustLevel) {
         self.most = most;
-        let level = self.level;
-        while self.level > most {
+        if self.level > most && most <= TrustLevel::Learning {
+            self.fall_to_learning();
+        } else if self.level > most {
             self.step_down();
-        }
-        if level > most && most == TrustLevel::Learning {
-            self.probation = (self.probation * 2).min(PROBATION_MAX);
         }
     }
 
@@ -279,11 +294,16 @@ impl Trust {
         if self.level() == TrustLevel::Fallback || !costs.are_usable() {
             return;
         }
-        self.scores.count += 1;
-        let sum = &mut self.scores.costs;
-        sum.model += costs.model;
-        sum.fallback += costs.fallback;
-        sum.alike += costs.alike;
+        self.scores.add(&costs);
+        self.recent.add(&costs);
+        if self.recent.count >= self.config.alarm_min {
+            let Costs { model, fallback, .. } = std::mem::take(&mut self.recent).costs;
+            if self.level > TrustLevel::Learning && self.compare(model, fallback) > self.config.alarm_ratio {
+                self.efficiency = Some(self.compare(model, fallback));
+                self.fall_to_learning();
+                return;
+            }
+        }
         if self.scores.count >= self.config.scored_min {
             let Costs { model, fallback, alike } = std::mem::take(&mut self.scores).costs;
             self.judge(self.compare(model, fallback), self.compare(alike, fallback));
@@ -389,10 +409,6 @@ impl Trust {
         let learning = self.level == TrustLevel::Learning;
         let demote_ratio = if learning { self.config.demote_ratio_learning } else { self.config.demote_ratio };
         self.behind = if ratio > self.config.behind_ratio { self.behind + 1 } else { 0 };
-        if ratio > self.config.demote_ratio_learning && !learning {
-            // Nothing like the model that was trusted.
-            self.step_down();
-        }
         if ratio > demote_ratio || self.behind >= self.config.behind_times && !learning {
             self.fall();
             return;
@@ -413,6 +429,13 @@ impl Trust {
     fn fall(&mut self) {
         self.probation = (self.probation * 2).min(PROBATION_MAX);
         self.step_down();
+    }
+
+    fn fall_to_learning(&mut self) {
+        while self.level > TrustLevel::Collaboration {
+            self.step_down();
+        }
+        self.fall();
     }
 
     fn step_up(&mut self) {
@@ -445,7 +468,7 @@ impl Trust {
 
     /// Each level is judged on what was seen at it.
     fn forget(&mut self) {
-        self.scores = Scores::default();
+        (self.scores, self.recent) = (Scores::default(), Scores::default());
         self.model = Work::default();
         self.fallback = Work::default();
         (self.behind, self.good) = (0, 0);
