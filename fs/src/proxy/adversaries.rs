@@ -128,13 +128,14 @@ impl LifetimeModel for Adversary {
 /// Steps of a volume written, and of a window.
 const STEPS: u64 = 16;
 const WINDOW: usize = 32;
+const SEED: u64 = 5;
 /// What the cost of a window may be, over the twin's.
 const BOUND: f64 = 1.05;
 
 /// What had happened after each step.
-fn course(scene: &Scene, placement: &mut dyn Placement, volumes: u64) -> Vec<Outcome> {
+fn course(scene: &Scene, seed: u64, placement: &mut dyn Placement, volumes: u64) -> Vec<Outcome> {
     let mut sim = Simulator::new(scene.geometry, scene.blocks);
-    let (mut load, step) = (scene.load(seed()), u64::from(scene.blocks) / STEPS);
+    let (mut load, step) = (scene.load(seed), u64::from(scene.blocks) / STEPS);
     let mut done = vec![sim.outcome()];
     for _ in 0..volumes * STEPS {
         sim.drive(load.as_mut(), placement, &mut CostAgeClass, None, step);
@@ -160,10 +161,10 @@ struct Fate {
     stops: u64,
 }
 
-fn fate(scene: &Scene, conduct: Conduct, twin: &[Outcome]) -> Fate {
+fn fate(scene: &Scene, seed: u64, conduct: Conduct, twin: &[Outcome]) -> Fate {
     let mut placement = Answered::new(Adversary::new(conduct), Authority::Earned(TrustLevel::Recommendation), scene);
     placement.look_secs = 11;
-    let run = course(scene, &mut placement, twin.len() as u64 / STEPS);
+    let run = course(scene, seed, &mut placement, twin.len() as u64 / STEPS);
     let (last, blocks) = (twin.len() - 1, f64::from(scene.blocks));
     let window = |run: &[Outcome], end: usize| run[end].since(&run[end - WINDOW]).wa();
     let late = |run: &[Outcome]| run[last].since(&run[WINDOW]).wa();
@@ -189,7 +190,7 @@ fn scene(name: &str, blocks: u32) -> Scene {
 /// Lets everybody loose on a load. The honest model must get into charge, and gain so much there.
 fn bounded(name: &str, honest_max: f64) {
     let scene = scene(name, 32_768);
-    let twin = course(&scene, &mut Ewma, 8);
+    let twin = course(&scene, SEED, &mut Ewma, 8);
     let judged = [
         Conduct::Turncoat,
         Conduct::Gambler,
@@ -204,14 +205,14 @@ fn bounded(name: &str, honest_max: f64) {
     // These never get so far that it would take as long.
     let refused = [Conduct::Constant, Conduct::NaN, Conduct::Random, Conduct::Shuffled];
     for conduct in judged {
-        let fate = fate(&scene, conduct, &twin);
+        let fate = fate(&scene, SEED, conduct, &twin);
         assert!(fate.worst <= BOUND, "{name}, {conduct:?}: {fate:?}");
     }
     for conduct in refused {
-        let fate = fate(&scene, conduct, &twin[..=5 * STEPS as usize]);
+        let fate = fate(&scene, SEED, conduct, &twin[..=5 * STEPS as usize]);
         assert!(fate.worst <= BOUND && fate.in_charge == 0.0, "{name}, {conduct:?}: {fate:?}");
     }
-    let honest = fate(&scene, Conduct::Honest, &twin);
+    let honest = fate(&scene, SEED, Conduct::Honest, &twin);
     assert!(honest.worst <= BOUND && honest.in_charge > 0.2, "{name}: {honest:?}");
     assert!(honest.wa <= honest_max * honest.twin, "{name}: {honest:?}");
 }
@@ -236,18 +237,19 @@ fn among_tenants_no_model_costs_a_twentieth_and_a_good_one_gains() {
     bounded("tenants", 0.99);
 }
 
-/// `LOADS`, `VOLUMES` and `BLOCKS`, if they are set, say how much.
+/// `LOADS`, `VOLUMES`, `BLOCKS` and `SEED`, if they are set, say what.
 #[test]
 #[ignore = "a table, which takes long: cargo test --release -p gleanfs --lib adversaries::table -- --ignored --nocapture"]
 fn table() {
     let loads = std::env::var("LOADS").unwrap_or_else(|_| "zipf 0.99,shifting 90/10,files,tenants".into());
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
     let (volumes, blocks) = (number("VOLUMES").unwrap_or(24), number("BLOCKS").unwrap_or(32_768) as u32);
+    let seed = number("SEED").unwrap_or(SEED);
     for name in loads.split(',') {
         let scene = scene(name, blocks);
-        let twin = course(&scene, &mut Ewma, volumes);
-        for conduct in CONDUCTS.into_iter().take(number("MODELS").unwrap_or(99) as usize) {
-            let f = fate(&scene, conduct, &twin);
+        let twin = course(&scene, seed, &mut Ewma, volumes);
+        for conduct in CONDUCTS {
+            let f = fate(&scene, seed, conduct, &twin);
             println!(
                 "{name:<15} {:<18} wa {:.3} twin {:.3}, worst window {:.3} at {:>5.2}, in charge {:>3.0} %, regret {:+.2} (truly {:+.2}), {} stops",
                 format!("{conduct:?}"),
@@ -263,5 +265,3 @@ fn table() {
         }
     }
 }
-
-fn seed() -> u64 { std::env::var("SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(5) }

@@ -30,7 +30,7 @@ pub struct RegretConfig {
 
 impl Default for RegretConfig {
     fn default() -> Self {
-        Self { debt_max: 0.03, credit_max: 0.02, paid_share: 0.015, settling: 1.5, calibrating: 1.0, memory: 2.0 }
+        Self { debt_max: 0.02, credit_max: 0.01, paid_share: 0.015, settling: 1.0, calibrating: 1.0, memory: 1.0 }
     }
 }
 
@@ -87,8 +87,7 @@ pub struct RegretStatus {
 }
 
 impl Regret {
-    pub fn new(mut config: RegretConfig) -> Self {
-        if let Ok(rc) = std::env::var("RC") { let v: Vec<f64> = rc.split(',').map(|x| x.parse().unwrap()).collect(); config = RegretConfig { debt_max: v[0], credit_max: v[1], paid_share: v[2], settling: v[3], calibrating: v[4], memory: v[5] }; }
+    pub fn new(config: RegretConfig) -> Self {
         Self {
             config,
             known: Cost::default(),
@@ -225,11 +224,11 @@ mod tests {
             step(&mut regret, 1.6, true);
             regret.most() == TrustLevel::Recommendation
         });
-        assert!(steps.count() < 9, "a hundredth of a volume each; a thirtieth was paid ahead, and another may be owed");
+        assert!(steps.count() < 6, "a hundredth of a volume each; some was paid ahead, twice as much may be owed");
         // What was spoiled goes on to cost.
         (0..20).for_each(|_| step(&mut regret, 0.8, false));
         let debt = regret.status().debt_blocks;
-        assert!(debt > 60.0, "{debt}");
+        assert!(debt > 30.0, "{debt}");
         let mut volumes = 0.0;
         while regret.most() == TrustLevel::Learning {
             step(&mut regret, 0.6, false);
@@ -252,7 +251,7 @@ mod tests {
     fn what_is_spoiled_is_no_measure_and_another_fallback_is_measured_anew() {
         let mut regret = calibrated();
         (0..10).for_each(|_| step(&mut regret, 5.0, true));
-        (0..140).for_each(|_| step(&mut regret, 5.0, false));
+        (0..90).for_each(|_| step(&mut regret, 5.0, false));
         assert!((regret.bias() - 1.2).abs() < 1e-9);
         let mut regret = calibrated();
         regret.fallback_changed();

@@ -274,9 +274,8 @@ impl Trust {
     /// The most that a model may decide ([`super::Regret::most`]), from now on and at once.
     pub fn permit(&mut self, most: TrustLevel) {
         self.most = most;
-        if self.level > most && most <= TrustLevel::Learning {
-            self.fall_to_learning();
-        } else if self.level > most {
+        // No fall, which would take more evidence next time: the account sees to it that there is time enough.
+        while self.level > most.max(TrustLevel::Learning) {
             self.step_down();
         }
     }
