@@ -1,11 +1,15 @@
 //! `gleanfs sim` as its users run it: tables, JSON and pictures from generated and recorded loads, and one line for what cannot be simulated.
 
 mod common;
+#[path = "../../gc/tests/support/onnx.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod onnx;
 
 use std::fs;
 use std::path::Path;
 
-use common::{gleanfs, said};
+use common::{Scratch, can_infer, gleanfs, said};
+use onnx::{Message, ModelWriter, node};
 use serde_json::Value;
 
 const SMALL: [&str; 4] = ["sim", "--size=16M", "--segment=128K", "--times=4"];
@@ -61,6 +65,83 @@ fn a_recorded_load_is_replayed() {
     let table = &report["tables"][0];
     assert_eq!((&table["live_blocks"], &table["scored_blocks"]), (&4096.into(), &16_384.into()));
     assert!(wa(&report, 0, 0) >= 1.0 && wa(&report, 0, 1) < 1.01);
+}
+
+/// The same linear function twice: a chain that is evaluated in place, and nodes that only ONNX Runtime knows.
+fn linear(scratch: &Scratch, kind: &str, features: &[&str], weights: &[f32]) -> [String; 2] {
+    let mut ours = ModelWriter::linear(features, weights, 0.0);
+    ours.kind = kind.into();
+    ours.model_extra = Message::default().message(14, Message::default().text(1, "gleanfs.name").text(2, "linear"));
+    let mut other = ours.clone();
+    other.nodes = vec![node("MatMul", &["x", "w"], "product"), node("Add", &["product", "b"], "y")];
+    [("ours", ours), ("other", other)].map(|(name, model)| {
+        fs::write(scratch.path(&format!("{name}-{kind}.onnx")), model.bytes()).unwrap();
+        scratch.name(&format!("{name}-{kind}.onnx"))
+    })
+}
+
+#[test]
+fn a_model_of_any_tool_is_judged_beside_its_controls() {
+    if !can_infer() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let [ours, other] = linear(&scratch, "placement", &["age", "rule_lifetime"], &[0.0, 1.0]);
+    let policies = "--policy=cost-age/none,cost-age/ewma,cost-age/learned,cost-age/shuffled-rows,cost-age/constant";
+    // Long enough for the shuffled rows, which first collect 65536 answers.
+    let long = ["sim", "--size=16M", "--segment=128K", "--times=40", "--load=hotcold:0.9/0.1", policies, "--jobs=4"];
+    let of = |model: &str| -> Value {
+        serde_json::from_str(&said(&[&long[..], &["--json", "--model", model]].concat())).unwrap()
+    };
+    let report = of(&other);
+    let [none, rule, model, shuffled, constant] = [0, 1, 2, 3, 4].map(|row| wa(&report, 0, row));
+    assert!((model / rule - 1.0).abs() < 0.05 && model < shuffled, "{none} {rule} {model} {shuffled}");
+    assert_eq!(constant, none, "a constant separates nothing");
+    let in_place = of(&ours);
+    assert_eq!([2, 3, 4].map(|row| wa(&in_place, 0, row)), [model, shuffled, constant]);
+
+    let [ours, other] = linear(&scratch, "victim", &["age", "utilization"], &[0.0, 1.0]);
+    let of = |model: &str| json(&["--load=zipf:1", "--policy=learned/none,greedy/none", "--victim-model", model]);
+    let [in_place, report] = [of(&ours), of(&other)];
+    assert_eq!(wa(&report, 0, 0), wa(&in_place, 0, 0));
+    assert!(wa(&report, 0, 0) > 1.5 * wa(&report, 0, 1), "this one cleans what is fullest");
+}
+
+#[test]
+fn what_is_no_model_for_it_is_one_line() {
+    let scratch = Scratch::new();
+    let [_, other] = linear(&scratch, "placement", &["age"], &[1.0]);
+    let [_, victim] = linear(&scratch, "victim", &["age"], &[1.0]);
+    let line = |words: &[&str]| {
+        let output = gleanfs(&[&SMALL[..], &["--load=zipf:1", "--policy=greedy/learned"], words].concat()).output();
+        let output = output.unwrap();
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{words:?}: {line}");
+        assert!(output.stdout.is_empty());
+        line
+    };
+    assert!(line(&["--model", &victim]).contains("a placement model is wanted"));
+    assert!(line(&["--victim-model", &other]).contains("a victim model is wanted"));
+    assert!(line(&["--model", "/no/such.onnx"]).contains("/no/such.onnx: No such file"));
+    let missing = line(&["--model", &other, "--library", "/no/lib.so"]);
+    assert!(missing.contains("/no/lib.so") && missing.contains("model fetch"), "{missing}");
+    let rubbish = scratch.name("rubbish.so");
+    fs::write(&rubbish, b"to be or not to be").unwrap();
+    assert!(line(&["--model", &other, "--library", &rubbish]).contains("rubbish.so"));
+    if !can_infer() {
+        return;
+    }
+    // Fine in a trial and on most rows, but not for what was never overwritten.
+    let mut late = ModelWriter::new(&["newest_interval"]);
+    late.initializers = vec![onnx::tensor("b", &[1], &[5.5])];
+    late.nodes = vec![
+        node("Greater", &["x", "b"], "unknown"),
+        node("Sub", &["x", "x"], "zero"),
+        node("Div", &["x", "zero"], "wrong"),
+        node("Where", &["unknown", "wrong", "x"], "y"),
+    ];
+    fs::write(scratch.path("wrong.onnx"), late.bytes()).unwrap();
+    assert!(line(&["--model", &scratch.name("wrong.onnx")]).contains("not finite"));
 }
 
 #[test]

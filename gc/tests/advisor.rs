@@ -20,13 +20,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use gleanfs_gc::advisor::{
-    Advisor, AdvisorConfig, AdvisorState, Answer, Batch, Host, ModelKind, ModelRole, NamedModel, ROWS_MAX, Rules,
-    check_model,
+    Advisor, AdvisorConfig, AdvisorState, Answer, Batch, Host, LocalModel, ModelKind, ModelRole, NamedModel, ROWS_MAX,
+    Rules, check_model,
 };
 use gleanfs_gc::runtime::{Request, locate};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use onnx::{ModelWriter, node, tensor};
+use onnx::{Message, ModelWriter, node, tensor};
 
 const KNOWN: [&str; 4] = ["age", "size", "heat", "depth"];
 const LONG: Duration = Duration::from_secs(30);
@@ -47,6 +47,8 @@ const TESTS: &[harness::Test] = &[
     ("a_model_that_fails_on_live_data_is_refused_in_shadow", a_model_that_fails_on_live_data_is_refused_in_shadow),
     ("a_watched_file_becomes_the_model", a_watched_file_becomes_the_model),
     ("a_missing_library_is_a_clear_line", a_missing_library_is_a_clear_line),
+    ("a_model_runs_in_this_process_too", a_model_runs_in_this_process_too),
+    ("what_cannot_be_simulated_is_refused_in_this_process", what_cannot_be_simulated_is_refused_in_this_process),
     ("the_worker_ends_with_the_advisor", the_worker_ends_with_the_advisor),
     ("the_worker_dies_with_a_killed_daemon", the_worker_dies_with_a_killed_daemon),
 ];
@@ -379,6 +381,62 @@ fn a_missing_library_is_a_clear_line() {
     assert!(advisor.status().last_error.unwrap().contains("libonnxruntime.so"));
     assert!(!advisor.post(&batch(1, &ROWS)) && advisor.poll(0).is_none());
     assert!(advisor.use_model("second", &linear().bytes()).unwrap_err().contains("libonnxruntime.so"));
+}
+
+fn local_rules() -> Rules {
+    Rules::new(&KNOWN, "1", None)
+}
+
+fn a_model_runs_in_this_process_too() {
+    let Some(library) = library() else { return };
+    let model = LocalModel::load(&library, &linear().bytes(), &local_rules()).unwrap();
+    let rows: Vec<[f32; 4]> = (0..ROWS_MAX + 5).map(|n| [(n % 7) as f32, 1e9, n as f32, 1e9]).collect();
+    let ask = |mut model: LocalModel| {
+        let mut answers = Vec::new();
+        for _ in 0..20 {
+            model.ask(&rows, &mut answers);
+        }
+        answers
+    };
+    // Clones on other threads do not get into each other's way.
+    let asked: Vec<Vec<f32>> = std::thread::scope(|scope| {
+        let others: Vec<_> = (0..3).map(|_| scope.spawn(|| ask(model.clone()))).collect();
+        others.into_iter().map(|other| other.join().unwrap()).collect()
+    });
+    let wanted: Vec<f32> = rows.iter().map(|row| 2.0 * row[2] + 10.0 * row[0] + 0.5).collect();
+    assert!(asked.iter().all(|answers| *answers == wanted) && model.faults() == 0);
+    assert_eq!((model.card().columns.as_slice(), model.card().kind), (&[2, 0][..], ModelKind::Placement));
+}
+
+fn what_cannot_be_simulated_is_refused_in_this_process() {
+    let Some(library) = library() else { return };
+    let refused = |model: &ModelWriter| LocalModel::load(&library, &model.bytes(), &local_rules()).unwrap_err();
+    let mut logarithm = ModelWriter::new(&["age"]);
+    logarithm.nodes = vec![node("Log", &["x"], "y")];
+    assert!(refused(&logarithm).contains("not finite"));
+    // Each row gets its share of the batch's sum.
+    let mut share = ModelWriter::new(&["age"]);
+    share.initializers = vec![axes("axis", 0)];
+    share.nodes = vec![node("ReduceSum", &["x", "axis"], "sum"), node("Add", &["x", "sum"], "y")];
+    assert!(refused(&share).contains("other rows"), "{}", refused(&share));
+    assert!(refused(&ModelWriter::new(&["age"])).contains("empty"));
+
+    // What goes wrong only later is counted.
+    let mut root = ModelWriter::new(&["age"]);
+    root.initializers = vec![tensor("b", &[1], &[100.0])];
+    root.nodes = vec![node("Add", &["x", "b"], "sum"), node("Sqrt", &["sum"], "y")];
+    let mut model = LocalModel::load(&library, &root.bytes(), &local_rules()).unwrap();
+    let mut answers = Vec::new();
+    model.ask(&[[44.0, 0.0, 0.0, 0.0]], &mut answers);
+    assert_eq!((answers[0], model.faults()), (12.0, 0));
+    model.clone().ask(&[[-500.0, 0.0, 0.0, 0.0], [44.0, 0.0, 0.0, 0.0]], &mut answers);
+    assert!(answers.len() == 2 && answers.iter().all(|answer| answer.is_nan()));
+    assert_eq!(model.faults(), 2);
+}
+
+/// A vector of one integer.
+fn axes(name: &str, value: i64) -> Message {
+    Message::default().varint(1, 1).varint(2, 7).text(8, name).bytes(9, &value.to_le_bytes())
 }
 
 fn the_worker_ends_with_the_advisor() {

@@ -15,6 +15,7 @@ pub mod pjdfstest;
 pub mod program;
 pub mod programs;
 pub mod random;
+pub mod recordings;
 pub mod small;
 pub mod steady;
 pub mod table;

@@ -1,6 +1,8 @@
 //! A filesystem under test: made in a directory of its own, mounted, and taken down again whatever happens.
 
+use std::fs::Permissions;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -64,6 +66,9 @@ pub struct Setup {
     /// Size of the filesystem in MiB
     #[arg(long, default_value_t = 512)]
     pub size_mib: u64,
+    /// Size of a segment in KiB, where there are no zones [default: what mkfs chooses]
+    #[arg(long)]
+    pub segment_kib: Option<u64>,
     /// Directory for images and mount points [default: the system's for temporary files]
     #[arg(long)]
     pub scratch: Option<PathBuf>,
@@ -79,6 +84,7 @@ impl Default for Setup {
             backing: Backing::File,
             options: String::new(),
             size_mib: 512,
+            segment_kib: None,
             scratch: None,
             destage: testdisk::DESTAGE_PERCENT,
         }
@@ -124,6 +130,16 @@ impl Volume {
     /// A directory beside the image, on the backing filesystem.
     pub fn beside(&self) -> &Path {
         self.scratch.path()
+    }
+
+    /// The program that made and mounts it, if that is ours.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Lets users other than root through to the mount; what lies there has permissions of its own.
+    pub fn open_to_others(&self) -> Result<()> {
+        Ok(std::fs::set_permissions(self.scratch.path(), Permissions::from_mode(0o711))?)
     }
 
     pub fn peer(&self) -> Peer {
@@ -196,6 +212,8 @@ impl Volume {
                     let (zone, capacity) = zone_shape(self.setup.size_mib);
                     mkfs.arg(format!("--zone-size={zone}K")).arg(format!("--zone-capacity={capacity}K"));
                     mkfs.arg(format!("--size={}M", self.setup.size_mib));
+                } else if let Some(kib) = self.setup.segment_kib {
+                    mkfs.arg(format!("--segment-size={kib}K"));
                 }
                 mkfs
             }

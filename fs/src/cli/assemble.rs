@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gleanfs_gc::advisor::{self, ModelKind, TrustLevel};
-use gleanfs_gc::runtime;
+use gleanfs_gc::{learn, runtime};
 
 use super::daemon::Ready;
 use super::failure::{About, Failure, Result};
 use super::mkfs::{MkfsOptions, ZonedOptions};
 use super::mount::MountRequest;
-use super::options::{Advise, Atime, GcMode, MountOptions, TrustMax};
+use super::options::{Advise, Atime, GcMode, Learn, MountOptions, TrustMax};
 use super::size::Size;
 use crate::cleaner::Cleaner;
 use crate::daemon::{self, Cleaning, DaemonOptions};
@@ -38,6 +38,7 @@ use crate::meta::tune::{Changes, tune as change_names};
 use crate::meta::volume::{Volume, VolumeOptions};
 use crate::namespace::root_edits;
 use crate::proxy::Authority;
+use crate::proxy::learner::Learning;
 use crate::proxy::service::{self, AdviceOptions};
 use crate::types::BLOCK_SIZE;
 
@@ -247,11 +248,17 @@ fn advice_options(options: &MountOptions) -> AdviceOptions {
             Advise::Placement => service::Advise::Only(ModelKind::Placement),
             Advise::Victims => service::Advise::Only(ModelKind::Victim),
         },
+        learning: match options.learn {
+            Learn::Off => Learning::Off,
+            Learn::Shadow => Learning::Shadow,
+            Learn::On => Learning::On,
+        },
         deadline_us: u64::from(options.deadline_us),
     }
 }
 
-fn library(explicit: Option<PathBuf>) -> std::result::Result<PathBuf, String> {
+/// The ONNX Runtime library, or why there is none.
+pub fn library(explicit: Option<PathBuf>) -> std::result::Result<PathBuf, String> {
     let request = runtime::Request { explicit, ..runtime::Request::default() };
     runtime::locate(request).map(|library| library.path).map_err(|e| e.to_string())
 }
@@ -298,6 +305,11 @@ pub fn check_model(path: &Path, deadline_us: u32, explicit: Option<PathBuf>) -> 
 /// The worker's whole life, for the hidden subcommand that a daemon starts.
 pub fn advise(words: impl Iterator<Item = OsString>) -> ! {
     advisor::worker_main(words, &mut advisor::Plain)
+}
+
+/// A trainer's whole life, likewise.
+pub fn train(words: impl Iterator<Item = OsString>) -> ! {
+    learn::trainer_main(words)
 }
 
 fn fuse_options(options: &MountOptions) -> fuse::MountOptions {

@@ -31,6 +31,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::proxy::learner::TRAINER;
 use failure::{Failure, Result};
 
 /// A copy-on-write log-structured filesystem in user space whose cleaner asks an ONNX model.
@@ -80,6 +81,9 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if arguments.get(1).is_some_and(|word| word == ADVISOR) {
         assemble::advise(arguments.into_iter().skip(2));
+    }
+    if arguments.get(1).is_some_and(|word| word == TRAINER) {
+        assemble::train(arguments.into_iter().skip(2));
     }
     let helper = arguments.first().and_then(helper::Helper::from_argv0);
     let outcome = match helper {

@@ -1,5 +1,7 @@
 //! `gleanfs model`: which model a mount asks.
 
+mod samples;
+
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,12 +13,13 @@ use super::options::MountOptions;
 use crate::control::message::ModelRole;
 use crate::control::{Client, Request, Response};
 
-/// Choose the model that a mount's cleaner asks.
+/// Choose the model that a mount's cleaner asks; write what models are fitted to.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   gleanfs model fetch                  the ONNX Runtime library, once, into the cache
   gleanfs model check new.onnx         what a mount would say of it
+  gleanfs model samples --load files,zipf:1 rows.csv.gz
   gleanfs model list /mnt
   gleanfs model use /mnt new.onnx      validated, tried in shadow, then switched to; refused files change nothing
   gleanfs model rollback /mnt          back to the one before")]
@@ -39,6 +42,8 @@ enum What {
     },
     /// Fetch the ONNX Runtime library into the cache, unless it is there
     Fetch,
+    /// Write what a model is fitted to: rows of features and what became of them
+    Samples(Box<samples::Args>),
     /// Switch a mount to another model while it runs
     Use { mount_point: PathBuf, file: PathBuf },
     /// Return a mount to the model before
@@ -54,6 +59,7 @@ pub fn run(arguments: &Args) -> Result<()> {
             Ok(())
         }
         What::Fetch => fetch(),
+        What::Samples(arguments) => samples::run(arguments),
         What::Use { mount_point, file } => {
             let path = file.canonicalize().about(file.display())?;
             let named = || Failure::new(format_args!("{}: the path is not UTF-8; move the file", path.display()));

@@ -30,6 +30,8 @@ Options for -o, separated by commas:
   trust=LEVEL            most that a model may do: fallback, learning, collaboration, recommendation;
                          or forced: it decides from its first answer on, whatever that costs
   advise=WHAT            what models are asked about: placement, victims or both [both]
+  learn=off|shadow|on    fit models of placement to this mount's own load; only watch them, or use those
+                         that turn out to be better [off]
   deadline=US            age past which a recommendation is not used [20000]
   gc=on|off|sync         clean in the background, only when space is short, or only in the writer
   checkpoint=SECS        longest time between checkpoints [30]

@@ -38,6 +38,16 @@ pub enum Advise {
     Victims,
 }
 
+/// What is done with models that are fitted to the mount's own load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learn {
+    Off,
+    /// Fitted and examined, not used.
+    Shadow,
+    /// Used when they are better.
+    On,
+}
+
 /// How access times are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Atime {
@@ -89,6 +99,7 @@ pub struct MountOptions {
     pub trust_max: TrustMax,
     /// What models are asked about.
     pub advise: Advise,
+    pub learn: Learn,
     /// A model file whose replacement is a request to use it.
     pub watch: Option<PathBuf>,
     /// ONNX Runtime library; `None`: the cached one.
@@ -131,6 +142,7 @@ impl Default for MountOptions {
             heads: None,
             trust_max: TrustMax::Recommendation,
             advise: Advise::Both,
+            learn: Learn::Off,
             watch: None,
             library: None,
             kernel: KernelFlags::default(),
@@ -190,6 +202,10 @@ impl MountOptions {
             "advise" => {
                 let choices = [("both", Advise::Both), ("placement", Advise::Placement), ("victims", Advise::Victims)];
                 self.advise = choice(name, value, &choices)?;
+            }
+            "learn" => {
+                let choices = [("off", Learn::Off), ("shadow", Learn::Shadow), ("on", Learn::On)];
+                self.learn = choice(name, value, &choices)?;
             }
             "trust" => {
                 self.trust_max = choice(
@@ -372,6 +388,7 @@ mod tests {
         assert_eq!(options.trust_max, TrustMax::Learning);
         assert_eq!((options.watch, options.library), (Some("/w".into()), Some("/l.so".into())));
         assert!(options.read_only);
+        assert_eq!((parse("noatime").learn, parse("learn=on").learn), (Learn::Off, Learn::On));
         let options = parse("trust=forced,advise=victims");
         assert_eq!((options.trust_max, options.advise), (TrustMax::Forced, Advise::Victims));
     }

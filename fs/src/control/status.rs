@@ -28,6 +28,12 @@ pub struct Status {
     /// Of the model that chooses victims; its `placements` are empty.
     #[serde(default)]
     pub victim_advisor: Advisor,
+    /// Of models that are fitted to this mount's own load.
+    #[serde(default)]
+    pub learning: Learning,
+    /// Recordings and the trainer: whoever is told of writes, moves, discards and victims.
+    #[serde(default)]
+    pub telemetry: Vec<Tap>,
     /// The longest stalls of requests, longest first.
     pub stalls: Vec<Stall>,
     pub memory: Memory,
@@ -147,6 +153,42 @@ pub struct Regret {
     pub debt_blocks: f64,
     /// How often the model was stopped for it.
     pub stops: u64,
+}
+
+/// Learning on the mount's own load. Ratios are costs of choices on writes that came after the fit: below 1 the model is better.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Learning {
+    /// `off`, `shadow` or `on`.
+    pub mode: String,
+    pub trainer_pid: Option<u32>,
+    pub trainer_restarts: u64,
+    /// Events that the trainer has seen, and that were lost because it was too slow.
+    pub events: u64,
+    pub events_lost: u64,
+    pub fits: u64,
+    /// Milliseconds of processor that the last fit took.
+    pub fit_cpu_ms: u64,
+    /// Writes that the last fit was made from, and that the last candidate was examined on.
+    pub samples: u64,
+    pub examples: u64,
+    pub candidate_of_rule: Option<f64>,
+    pub candidate_of_model: Option<f64>,
+    /// The learned model in charge, over the rule.
+    pub in_charge_of_rule: Option<f64>,
+    pub offered: u64,
+    pub taken: u64,
+    pub refused: u64,
+    pub withdrawn: u64,
+    /// The last thing that went wrong, in one line.
+    pub last_error: Option<String>,
+}
+
+/// A ring of telemetry that is being filled.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tap {
+    pub id: u64,
+    pub events: u64,
+    pub dropped: u64,
 }
 
 /// Blocks whose log head one decider chose.

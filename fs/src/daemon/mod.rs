@@ -202,6 +202,7 @@ fn serve_core(core: &Arc<Core>, signals: fuse::signals::Signals, mounted: Box<dy
     core.namespace.stop();
     drop(background);
     core.advice.stop();
+    core.volume.taps.close();
     let ended = core.end();
     core.volume.log().stop();
     for writer in writers {
@@ -236,7 +237,12 @@ impl Core {
         let cleaner = Cleaner::new(Arc::clone(&volume), Box::new(victim::Greedy), inline);
         let around_victims = surroundings_of_victims(&cleaner);
         let advice = advised
-            .start(Box::new(NoSeparation), surroundings(&cleaner, &volume, policy.victim.name()), around_victims)
+            .start(
+                Box::new(NoSeparation),
+                surroundings(&cleaner, &volume, policy.victim.name()),
+                around_victims,
+                Arc::clone(&volume.taps),
+            )
             .map_err(anyhow::Error::msg)?;
         cleaner.set_recommender(advice.recommender());
         use_policy(policy, &cleaner, &volume, &advice);

@@ -7,7 +7,7 @@ use gleanfs_gc::advisor::ModelKind;
 use crate::cleaner::{Pressure, Work};
 use crate::control::Status;
 use crate::control::status::{
-    Advisor, Cleaner, DeciderWork, Memory, Placements, Protection, Regret, Segments, Space, Traffic,
+    Advisor, Cleaner, DeciderWork, Memory, Placements, Protection, Regret, Segments, Space, Tap, Traffic,
 };
 use crate::meta::volume::PlacedBlocks;
 use crate::types::BLOCK_SIZE;
@@ -34,6 +34,8 @@ pub(super) fn take(core: &Core) -> Status {
         cleaner: cleaner(core),
         advisor: advisor(core),
         victim_advisor: Advisor { pressure: pressure(core), ..core.advice.status(ModelKind::Victim) },
+        learning: core.advice.learning(),
+        telemetry: telemetry(core),
         stalls: core.namespace.longest(),
         memory: memory(core),
         protection: Protection {
@@ -42,6 +44,11 @@ pub(super) fn take(core: &Core) -> Status {
             oom_score_adj: core.protection.oom_score_adj,
         },
     }
+}
+
+fn telemetry(core: &Core) -> Vec<Tap> {
+    let tap = |tap: gleanfs_gc::telemetry::Tap| Tap { id: tap.id, events: tap.written, dropped: tap.dropped };
+    core.volume.taps.taps().into_iter().map(tap).collect()
 }
 
 fn traffic(core: &Core) -> Traffic {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use gleanfs_gc::placement::{DiscardFacts, WriteFacts, interval_code, merge};
-use gleanfs_gc::telemetry::{Choice, Event};
+use gleanfs_gc::telemetry::{By, Choice, Event};
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
@@ -72,13 +72,15 @@ impl Volume {
         mut plan: impl FnMut(&dyn View, &Extent) -> Result<Plan<T>>,
     ) -> Result<T> {
         self.writable()?;
-        let (head, by_model) = self.place_user_write(hint);
+        let (head, facts, choice) = self.place_user_write(hint);
         let mut blocks = 0;
         let done = self.write_to(head, hint.blocks, Purpose::User, WRITE_ROOM, fill, |view, extent| {
             blocks = extent.blocks;
             plan(view, extent)
         })?;
-        self.placed.by(by_model).user.fetch_add(u64::from(blocks), Ordering::Relaxed);
+        self.placed.by(choice.by == By::Model).user.fetch_add(u64::from(blocks), Ordering::Relaxed);
+        // Only now: what was asked about may be begun anew, or be written in part.
+        self.taps.tell(|| Event::Write(WriteFacts { blocks, ..facts }, choice));
         Ok(done)
     }
 
@@ -260,8 +262,8 @@ impl Volume {
         Ok(())
     }
 
-    /// The head for a user's write, from what placement knows without inferring anything, and whether a model chose it.
-    fn place_user_write(&self, hint: &WriteHint) -> (HeadId, bool) {
+    /// The head for a user's write, from what placement knows without inferring anything, and what it was chosen from and how.
+    fn place_user_write(&self, hint: &WriteHint) -> (HeadId, WriteFacts, Choice) {
         let state = self.state.read();
         let previous = match state.tree.floor(&Key::extent(hint.ino, hint.first)) {
             Ok(Some((key, Value::Extent(e))))
@@ -287,8 +289,8 @@ impl Volume {
         };
         let mut placement = self.placement.lock();
         let class = placement.user_write(&facts);
-        self.taps.tell(|| Event::Write(facts, Choice::of(&**placement, class)));
-        (merge(class, placement.classes(), self.heads), placement.by_model())
+        let choice = Choice::of(&**placement, class);
+        (merge(class, choice.classes, self.heads), facts, choice)
     }
 }
 

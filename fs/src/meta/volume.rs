@@ -153,7 +153,7 @@ pub struct Volume {
     pub placed: Placed,
     pub(crate) kinds: Kinds,
     /// Who is told of writes, moves, discards and victims.
-    pub taps: Taps,
+    pub taps: Arc<Taps>,
     pub(crate) heads: u8,
     pub(crate) cache_bytes: usize,
     read_only: bool,
@@ -195,7 +195,7 @@ impl Volume {
             placement: Mutex::new(options.placement),
             placed: Placed::default(),
             kinds: Kinds::default(),
-            taps: Taps::default(),
+            taps: Arc::default(),
             heads: options.heads.unwrap_or(base.room.data_heads()).clamp(1, base.room.data_heads()),
             cache_bytes: options.cache_bytes,
             read_only: options.read_only,

@@ -14,7 +14,7 @@ use super::ghosts::{Ghosts, LogAround};
 use super::oracle::{Deadlines, Oracle};
 use super::placement::Fallback;
 use super::questions::{Question, Questions};
-use super::shared::{Blocks, Evidence, Shared, level_of};
+use super::shared::{Blocks, Evidence, Inheritance, Shared, level_of};
 
 /// How often it looks at the worker and at the evidence.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -140,8 +140,10 @@ impl Asker {
         *shared.regret.lock() = self.ghosts.status();
         let mut trust = shared.trust.lock();
         if let Some(service) = service.filter(|s| s.ready && s.serial != shared.serial()) {
-            trust.model_changed();
-            shared.set_model(service.serial, service.reads);
+            match shared.set_model(service.serial, service.reads) {
+                Inheritance::Heir => trust.succeeded(),
+                Inheritance::Stranger => trust.model_changed(),
+            }
         }
         trust.worker(ready);
         trust.permit(most);

@@ -16,6 +16,7 @@
 //! | `shared` | all of these together, and the level of trust in force |
 //! | `asker`, `oracle` | the thread that asks and keeps the books of trust; whom it asks |
 //! | `victims`, `phases` | victims posted ahead, and the thread that asks for them; evidence of what they cost |
+//! | `learner` | the trainer process, and what becomes of what it offers |
 //! | `service` | the advisors of a mount: library, first models, swaps |
 //!
 //! No thread on the path of a write waits for another process or for the proxy's threads (I8). In an emergency nobody is asked; answers that are
@@ -27,6 +28,7 @@ mod adversaries;
 mod asker;
 mod clock;
 mod ghosts;
+pub mod learner;
 mod memo;
 mod oracle;
 mod phases;
@@ -113,6 +115,11 @@ impl Proxy {
     /// The placement for a volume with this many data heads.
     pub fn placement(&self, heads: u8) -> Box<dyn Placement> {
         Box::new(LearnedPlacement::new(Arc::clone(&self.shared), Arc::clone(&self.fallback), heads))
+    }
+
+    /// For the learner, who says when a new model is an heir.
+    fn shared(&self) -> Arc<shared::Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// Another fallback from the next choice on.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use gleanfs_gc::advisor::{Decider, TrustLevel};
 use gleanfs_gc::features::PlacementRow;
 use gleanfs_gc::features::history::History;
-use gleanfs_gc::placement::{DiscardFacts, LIFETIME_CLASSES, MoveFacts, Opinions, Placement, WriteFacts};
+use gleanfs_gc::placement::{DiscardFacts, FileClasses, LIFETIME_CLASSES, MoveFacts, Opinions, Placement, WriteFacts};
 use gleanfs_gc::segment::SegmentFacts;
 use parking_lot::Mutex;
 
@@ -48,10 +48,11 @@ pub struct LearnedPlacement {
     shared: Arc<Shared>,
     fallback: Fallback,
     history: History,
+    files: FileClasses,
     scores: Scores,
     heads: u8,
-    /// Model and fallback that `scores` speak of.
-    serial: u64,
+    /// Line of models and fallback that `scores` speak of.
+    lineage: u64,
     fallbacks: u64,
     fallback_has_lifetimes: bool,
     evidence: Evidence,
@@ -69,11 +70,12 @@ impl LearnedPlacement {
         };
         Self {
             fallback_has_lifetimes,
-            serial: shared.serial(),
+            lineage: shared.lineage(),
             fallbacks: shared.fallbacks(),
             shared,
             fallback,
             history: History::default(),
+            files: FileClasses::default(),
             scores: Scores::new(),
             heads,
             evidence: Evidence::default(),
@@ -165,9 +167,9 @@ impl LearnedPlacement {
     }
 
     fn look(&mut self, row: &PlacementRow) -> Option<u8> {
-        let serial = self.shared.serial();
-        if serial != self.serial {
-            self.serial = serial;
+        let lineage = self.shared.lineage();
+        if lineage != self.lineage {
+            self.lineage = lineage;
             self.scores.model_changed();
         }
         let fallbacks = self.shared.fallbacks();
@@ -227,7 +229,7 @@ impl Placement for LearnedPlacement {
         self.shared.sampled.written(w);
         let sharing = self.sharing();
         let row = self.history.user_row(w);
-        let model = self.look(&row);
+        let model = self.look(&row).map(|class| self.files.class(w, class));
         let (fallback, fallback_classes) = {
             let mut placement = self.fallback.lock();
             (placement.user_write(w), placement.classes())
@@ -277,12 +279,17 @@ impl Placement for LearnedPlacement {
     fn discarded(&mut self, d: &DiscardFacts) {
         self.shared.sampled.discarded(d);
         self.history.discarded(d);
+        self.scores.discarded(d);
         self.fallback.lock().discarded(d);
     }
 
     /// With the fallback, without what the proxy's threads hold.
     fn bytes(&self) -> usize {
-        size_of_val(self) + self.history.bytes() + self.scores.bytes() + self.fallback.lock().bytes()
+        size_of_val(self)
+            + self.history.bytes()
+            + self.files.bytes()
+            + self.scores.bytes()
+            + self.fallback.lock().bytes()
     }
 }
 

@@ -5,7 +5,7 @@
 //! the same sampled blocks, whoever decided them; the model twice, for what it says and for what would be made of it, and the worse price counts: that one has more classes than the other is its own merit. A sampled block's lifetime
 //! is known when it is written again; one that lives longer than there are live blocks counts as living twice as long as it has.
 
-use gleanfs_gc::placement::LIFETIME_CLASSES;
+use gleanfs_gc::placement::{DiscardFacts, LIFETIME_CLASSES};
 
 /// Sampled blocks that are remembered: 256 KiB.
 const SAMPLES: usize = 8192;
@@ -137,6 +137,19 @@ impl Scores {
         };
     }
 
+    /// Blocks of a file are no longer used.
+    pub fn discarded(&mut self, d: &DiscardFacts) {
+        for block in d.first_block..d.first_block + d.blocks {
+            let hash = hash_of(d.ino, block);
+            let slot = (hash >> 32) as usize % SAMPLES;
+            let old = self.samples[slot];
+            if hash.is_multiple_of(SAMPLED_SHARE) && old.block == hash {
+                self.samples[slot] = Sample::default();
+                self.outcome(old, d.now.saturating_sub(old.written).max(1), d.live_blocks);
+            }
+        }
+    }
+
     fn outcome(&mut self, sample: Sample, lived: u64, live_blocks: u64) {
         let outcome = (lived as f64 / live_blocks.max(1) as f64).log2();
         let model = self.model[usize::from(sample.model) % CLASSES].price(outcome);
@@ -221,6 +234,24 @@ mod tests {
         let same = |block: u64| choices((block % 2) as u8, (block % 2) as u8);
         let (_, prices) = run(same);
         assert_eq!(prices.model, prices.fallback);
+    }
+
+    #[test]
+    fn what_is_removed_has_an_outcome_too() {
+        let mut scores = Scores::new();
+        for now in 0..20_000u64 {
+            let short = now.is_multiple_of(2);
+            let choices = Choices { model: u8::from(short), leashed: u8::from(short), fallback: 0 };
+            scores.placed(now, 0, false, now, LIVE, Some(choices));
+            let lived = if short { 16 } else { 2048 };
+            if let Some(born) = now.checked_sub(lived).filter(|born| born.is_multiple_of(2) == short) {
+                let facts =
+                    DiscardFacts { ino: born, blocks: 2, now, birth: born, live_blocks: LIVE, ..Default::default() };
+                scores.discarded(&facts);
+            }
+        }
+        let prices = scores.take();
+        assert!(prices.count > 500 && prices.model < 0.1 * prices.fallback, "{prices:?}");
     }
 
     #[test]

@@ -15,12 +15,14 @@ use gleanfs_gc::advisor::{
 };
 use gleanfs_gc::features::{PLACEMENT, SCHEMA, VICTIM};
 use gleanfs_gc::placement::Placement;
+use gleanfs_gc::telemetry::Taps;
 use parking_lot::Mutex;
 
 use crate::cleaner::Recommender;
 use crate::control::message::{self, Model};
 use crate::control::status;
 
+use super::learner::{Classroom, Learner, Learning, Lessons};
 use super::{Asked, Authority, Proxy, Standing, Surroundings, VictimProxy, VictimSurroundings};
 use super::{trust_config, victim_trust_config};
 
@@ -59,6 +61,7 @@ pub struct AdviceOptions {
     pub library: Result<PathBuf, String>,
     pub authority: Authority,
     pub advise: Advise,
+    pub learning: Learning,
     pub deadline_us: u64,
 }
 
@@ -67,6 +70,7 @@ pub struct Prepared {
     placement: Result<AdvisorConfig, String>,
     victim: Result<AdvisorConfig, String>,
     authority: Authority,
+    learning: Learning,
 }
 
 impl Prepared {
@@ -74,7 +78,7 @@ impl Prepared {
     pub fn absent(why: impl Into<String>) -> Self {
         let why = why.into();
         let authority = Authority::Earned(TrustLevel::Fallback);
-        Self { placement: Err(why.clone()), victim: Err(why), authority }
+        Self { placement: Err(why.clone()), victim: Err(why), authority, learning: Learning::Off }
     }
 
     /// A model that cannot be the first one is an error of one line; that there is no library is none.
@@ -105,6 +109,7 @@ impl Prepared {
             placement: of_kind(ModelKind::Placement, (SHIPPED_NAME, SHIPPED)),
             victim: of_kind(ModelKind::Victim, (SHIPPED_VICTIM_NAME, SHIPPED_VICTIM)),
             authority: options.authority,
+            learning: options.learning,
         })
     }
 
@@ -114,8 +119,10 @@ impl Prepared {
         fallback: Box<dyn Placement>,
         around: Surroundings,
         around_victims: VictimSurroundings,
+        taps: Arc<Taps>,
     ) -> Result<Advice, String> {
         let authority = self.authority;
+        let first = self.placement.as_ref().ok().and_then(|config| config.model.clone());
         let failed = |e: std::io::Error| format!("starting the model proxy's thread: {e}");
         let placement = serve(self.placement, |asked, deadline| {
             Proxy::start(asked, authority, trust_config(), deadline, fallback, around).map_err(failed)
@@ -125,7 +132,16 @@ impl Prepared {
             let trust = victim_trust_config();
             VictimProxy::start(asked, authority, trust, deadline, account, around_victims).map_err(failed)
         })?;
-        Ok(Advice { placement, victim, used_last: Mutex::new(ModelKind::Placement) })
+        let learner = match (&placement, first, self.learning) {
+            (Ok(served), Some(first), Learning::Shadow | Learning::On) => {
+                let (advisor, shared) = (Arc::clone(&served.advisor), served.proxy.shared());
+                let room = Classroom { taps, advisor, first, shared };
+                let started = Learner::start(self.learning, Path::new(THIS_PROGRAM), room);
+                Some(started.map_err(|e| format!("starting the learner's thread: {e}"))?)
+            }
+            _ => None,
+        };
+        Ok(Advice { learner, placement, victim, used_last: Mutex::new(ModelKind::Placement) })
     }
 }
 
@@ -164,6 +180,7 @@ pub fn check(model: &NamedModel) -> Result<ModelCard, String> {
 
 /// A mount's advice, of either kind, or why it has none.
 pub struct Advice {
+    learner: Option<Learner>,
     placement: Result<Served<Proxy>, String>,
     victim: Result<Served<VictimProxy>, String>,
     /// The kind of the model that was used last, which is what a rollback undoes.
@@ -278,8 +295,39 @@ impl Advice {
         Some(self.placement.as_ref().ok()?.proxy.regret())
     }
 
+    /// How learning on this mount's load stands.
+    pub fn learning(&self) -> status::Learning {
+        let Some(learner) = &self.learner else {
+            return status::Learning { mode: "off".into(), ..status::Learning::default() };
+        };
+        let mode = if learner.mode() == Learning::On { "on" } else { "shadow" };
+        let Lessons { pid, restarts, report, offered, taken, refused, withdrawn, last_error } = learner.lessons();
+        status::Learning {
+            mode: mode.into(),
+            trainer_pid: pid.and_then(|pid| pid.try_into().ok()),
+            trainer_restarts: restarts,
+            events: report.events,
+            events_lost: report.lost,
+            fits: report.fits,
+            fit_cpu_ms: report.fit_cpu_ms,
+            samples: report.samples,
+            examples: report.examples,
+            candidate_of_rule: report.candidate_of_rule,
+            candidate_of_model: report.candidate_of_model,
+            in_charge_of_rule: report.in_charge_of_rule,
+            offered,
+            taken,
+            refused,
+            withdrawn,
+            last_error,
+        }
+    }
+
     /// Ends worker and threads; whoever waits for a swap is told. The placement that was given out stays, and leaves everything to the fallback.
     pub fn stop(&self) {
+        if let Some(learner) = &self.learner {
+            learner.stop();
+        }
         if let Ok(served) = &self.placement {
             served.advisor.stop();
             served.proxy.stop();

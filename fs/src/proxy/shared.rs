@@ -72,6 +72,14 @@ impl Evidence {
     }
 }
 
+/// What a new model takes over from the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inheritance {
+    /// Its trust, and what its choices have come to: it means the same by them, and has been better.
+    Heir,
+    Stranger,
+}
+
 /// See the module.
 pub struct Shared {
     pub memo: Memo,
@@ -87,6 +95,10 @@ pub struct Shared {
     level: AtomicU8,
     /// The model in service; 0: none was yet.
     serial: AtomicU64,
+    /// Counts the models that did not inherit what was known of the one before.
+    lineage: AtomicU64,
+    /// The next model does.
+    successor: AtomicBool,
     /// Counts the fallbacks.
     fallbacks: AtomicU64,
     mask: AtomicU32,
@@ -109,6 +121,8 @@ impl Shared {
             authority,
             level: AtomicU8::new(TrustLevel::Fallback as u8),
             serial: AtomicU64::new(0),
+            lineage: AtomicU64::new(0),
+            successor: AtomicBool::new(false),
             fallbacks: AtomicU64::new(0),
             mask: AtomicU32::new(LikenessMask::ALL.bits()),
             asking: AtomicBool::new(false),
@@ -141,9 +155,24 @@ impl Shared {
     }
 
     /// Another model answers from now on; what the old one has said does not count any more.
-    pub fn set_model(&self, serial: u64, reads: LikenessMask) {
+    pub fn set_model(&self, serial: u64, reads: LikenessMask) -> Inheritance {
+        let heir = self.successor.swap(false, Ordering::Relaxed) && self.serial() != 0;
+        if !heir {
+            self.lineage.fetch_add(1, Ordering::Relaxed);
+        }
         self.mask.store(reads.bits(), Ordering::Relaxed);
         self.serial.store(serial, Ordering::Relaxed);
+        if heir { Inheritance::Heir } else { Inheritance::Stranger }
+    }
+
+    /// The next model was better than the one in charge on the same writes.
+    pub fn expect_successor(&self, expected: bool) {
+        self.successor.store(expected, Ordering::Relaxed);
+    }
+
+    /// How often a model came of which nothing was known.
+    pub fn lineage(&self) -> u64 {
+        self.lineage.load(Ordering::Relaxed)
     }
 
     /// How often the fallback was replaced.

@@ -46,6 +46,15 @@ pub fn can_mount() -> bool {
     true
 }
 
+/// Whether the ONNX Runtime library is there or can be had; says why not.
+pub fn can_infer() -> bool {
+    let output = gleanfs(&["model", "fetch"]).output().unwrap();
+    if !output.status.success() {
+        eprintln!("skipped: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    output.status.success()
+}
+
 /// A directory for images and mount points.
 pub struct Scratch(TempDir);
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Model;
-use super::process::{Start, WorkerProcess};
+use super::process::{Child, Start};
 use super::protocol::{Batch, ROWS_MAX, SLOTS, fault};
 use super::region::Region;
 use super::ring::{AnswerHead, AnswerReader, DatasetWriter, Label, Lie, NotPosted, answer_pending};
@@ -109,8 +109,8 @@ impl Channel {
     }
 
     /// Starts the worker at the other end.
-    pub(crate) fn start(&self, host: &super::Host) -> std::io::Result<WorkerProcess> {
-        WorkerProcess::start(&Start {
+    pub(crate) fn start(&self, host: &super::Host) -> std::io::Result<Child> {
+        Start {
             exe: &host.exe,
             exe_args: &host.exe_args,
             library: &host.library,
@@ -119,7 +119,8 @@ impl Channel {
             wake: self.wake.as_fd(),
             done: self.done.as_fd(),
             reserve_bytes: host.reserve_bytes,
-        })
+        }
+        .worker()
     }
 
     pub(crate) fn model(&self) -> &Arc<Model> {

@@ -14,8 +14,8 @@ use super::protocol::{FEATURES_MAX, ModelKind};
 /// Largest model file.
 pub const MODEL_BYTES_MAX: usize = 8 << 20;
 
-/// Operator sets that ONNX Runtime 1.28 runs and that this check was written for.
-const OPSETS: std::ops::RangeInclusive<i64> = 9..=25;
+/// Operator sets that ONNX Runtime 1.28 runs (7 is its oldest, LightGBM's converter declares 8) and that this check was written for.
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=25;
 const ML_OPSETS: std::ops::RangeInclusive<i64> = 1..=5;
 const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=13;
 

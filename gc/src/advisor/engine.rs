@@ -1,16 +1,18 @@
-//! The model inside the worker: ONNX Runtime, loaded from a path, run on buffers of our own.
+//! The model in ONNX Runtime, which is loaded from a path, run on buffers of our own.
 //!
-//! Only the worker process calls this. One thread, no arena, no memory pattern: predictable memory
-//! is worth more than the last microsecond.
+//! Called by the worker process, and by [`super::LocalModel`] where a model may run in this one. One thread, no arena, no memory pattern:
+//! predictable memory is worth more than the last microsecond.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::Arc;
 
 use ort::AsPointer;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{TensorElementType, TensorRef, TensorRefMut};
+use parking_lot::Mutex;
 
 use super::protocol::{FEATURES_MAX, ROWS_MAX, fault};
 
@@ -29,9 +31,7 @@ impl From<String> for Trouble {
 
 /// A loaded model with its buffers.
 pub(crate) struct Engine {
-    session: Session,
-    /// Keeps the runtime alive as long as the session.
-    _environment: Environment,
+    session: Arc<Session>,
     features: usize,
     /// Output `[N]` instead of `[N, 1]`.
     flat: bool,
@@ -42,20 +42,21 @@ pub(crate) struct Engine {
 impl Engine {
     /// Loads library and model, and checks the shapes that the runtime sees.
     pub(crate) fn load(library: &Path, model: &[u8]) -> Result<Engine, Trouble> {
-        let machine = |e: &dyn std::fmt::Display| Trouble::Machine(format!("ONNX Runtime: {e}"));
-        let builder = ort::init_from(library).map_err(|e| machine(&e))?;
-        let environment = builder.with_name("gleanfs").with_telemetry(false).build().map_err(|e| machine(&e))?;
+        let environment = environment(library).map_err(Trouble::Machine)?;
         let session =
             open_session(&environment, model).map_err(|e| Trouble::Model(format!("it does not load: {e}")))?;
         let (features, flat) = shapes(&session).map_err(Trouble::Model)?;
-        Ok(Engine {
-            session,
-            _environment: environment,
-            features,
-            flat,
-            x: vec![0.0; ROWS_MAX * FEATURES_MAX].into(),
-            y: vec![0.0; ROWS_MAX].into(),
-        })
+        Ok(Engine::of(Arc::new(session), features, flat))
+    }
+
+    fn of(session: Arc<Session>, features: usize, flat: bool) -> Engine {
+        let (x, y) = (vec![0.0; ROWS_MAX * FEATURES_MAX].into(), vec![0.0; ROWS_MAX].into());
+        Engine { session, features, flat, x, y }
+    }
+
+    /// The same model with buffers of its own, for another thread: runs of one session do not disturb each other.
+    pub(crate) fn another(&self) -> Engine {
+        Engine::of(Arc::clone(&self.session), self.features, self.flat)
     }
 
     /// Columns of the model's input.
@@ -107,6 +108,23 @@ impl Engine {
         };
         // SAFETY: the status is the one that the call just returned, and is consumed here.
         unsafe { ort::Error::result_from_status(status) }
+    }
+}
+
+/// The runtime of this process, of which there is one for good: the first library that could be loaded.
+fn environment(library: &Path) -> Result<Environment, String> {
+    static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+    let mut loaded = LOADED.lock();
+    match &*loaded {
+        Some((path, environment)) if path == library => Ok(environment.clone()),
+        Some((path, _)) => Err(format!("ONNX Runtime: a process has one, and has loaded {}", path.display())),
+        None => {
+            let builder = ort::init_from(library).map_err(|e| format!("ONNX Runtime: {e}"))?;
+            let environment = builder.with_name("gleanfs").with_telemetry(false).build();
+            let environment = environment.map_err(|e| format!("ONNX Runtime: {e}"))?;
+            *loaded = Some((library.to_owned(), environment.clone()));
+            Ok(environment)
+        }
     }
 }
 

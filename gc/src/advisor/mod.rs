@@ -14,6 +14,7 @@
 //! | `protocol`, `region`, `ring` | the shared memory and what is said through it |
 //! | `worker`, `engine`, `reserve`, `sandbox` | the worker process |
 //! | `protobuf`, `model`, `check`, `probe` | whether a file may become the model |
+//! | `local` | a model in this process, for tools |
 //! | `process`, `channel`, `proxy`, `supervisor`, `swap`, `shadow`, `watch` | the daemon's side |
 //! | `trust` | how much the recommendations may decide |
 //! | `regret` | how much that may cost |
@@ -22,17 +23,18 @@ mod channel;
 mod check;
 mod engine;
 mod host;
+mod local;
 mod model;
 mod probe;
-mod process;
+pub(crate) mod process;
 mod protobuf;
 pub(crate) mod protocol;
 mod proxy;
 mod region;
 mod regret;
-mod reserve;
+pub(crate) mod reserve;
 mod ring;
-mod sandbox;
+pub(crate) mod sandbox;
 mod shadow;
 mod status;
 mod supervisor;
@@ -44,6 +46,7 @@ mod worker;
 pub use check::{MODEL_BYTES_MAX, ModelCard, Rules, check_file, declared_kind};
 pub(crate) use host::Model;
 pub use host::{AdvisorConfig, Host, NamedModel};
+pub use local::LocalModel;
 pub use probe::{ProbeReport, check_model};
 pub use protocol::{Answer, Batch, FEATURES_MAX, ModelKind, ROWS_MAX, SLOTS};
 pub use proxy::Advisor;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::channel::{Channel, Taken};
 use super::check::ModelCard;
-use super::process::WorkerProcess;
+use super::process::Child;
 use super::protocol::{Batch, FEATURES_MAX, ROWS_MAX, WorkerState, header, monotonic_ns};
 use super::{Host, Model};
 
@@ -66,7 +66,7 @@ enum Stage {
 /// See the module's description.
 pub(crate) struct Trial {
     pub channel: Box<Channel>,
-    pub process: WorkerProcess,
+    pub process: Child,
     stage: Stage,
     wants_probe: bool,
 }

@@ -1,8 +1,8 @@
-//! Starting, killing and reaping a worker process.
+//! Starting, killing and reaping a worker process, or another one of ours.
 //!
 //! Daemon's side. `posix_spawn` and not fork: the daemon is large, locked in memory and has threads
-//! with direct I/O in flight, so its address space must not be copied. The child gets exactly four
-//! descriptors, by number, beside /dev/null as its standard ones; every other descriptor of the
+//! with direct I/O in flight, so its address space must not be copied. The child gets exactly the
+//! descriptors that are meant for it, by number, beside /dev/null as its standard ones; every other descriptor of the
 //! daemon is close-on-exec.
 
 use std::ffi::{CString, OsStr, OsString};
@@ -30,16 +30,7 @@ pub(crate) struct WorkerArgs {
 }
 
 impl WorkerArgs {
-    fn to_words(&self) -> Vec<OsString> {
-        let numbers = [self.region, self.model, self.wake, self.done, self.parent];
-        // Not the name of a link, under which the program might take itself for mkfs.
-        let mut words: Vec<OsString> = numbers.iter().map(|n| n.to_string().into()).collect();
-        words.push(self.reserve_bytes.to_string().into());
-        words.push(self.library.clone().into());
-        words
-    }
-
-    /// Reads what [`WorkerArgs::to_words`] wrote.
+    /// Reads the words that [`Start::worker`] gives.
     pub(crate) fn from_words(words: impl Iterator<Item = OsString>) -> Option<WorkerArgs> {
         fn number<N: std::str::FromStr>(word: Option<&OsString>) -> Option<N> {
             word?.to_str()?.parse().ok()
@@ -72,46 +63,53 @@ pub(crate) struct Start<'a> {
     pub reserve_bytes: usize,
 }
 
-/// A started worker; killed and reaped when dropped.
+impl Start<'_> {
+    /// Starts the worker.
+    pub(crate) fn worker(&self) -> io::Result<Child> {
+        let rest = [self.reserve_bytes.to_string().into(), self.library.into()];
+        Child::start(self.exe, self.exe_args, &[self.region, self.model, self.wake, self.done], &rest)
+    }
+}
+
+/// A started process of ours; killed and reaped when dropped.
 #[derive(Debug)]
-pub(crate) struct WorkerProcess {
+pub(crate) struct Child {
     pid: Pid,
     pidfd: OwnedFd,
     ended: Option<String>,
 }
 
-impl WorkerProcess {
-    pub(crate) fn start(start: &Start<'_>) -> io::Result<WorkerProcess> {
+impl Child {
+    /// Starts `exe`. Its words are `exe_args`, the numbers under which it finds `fds`, that of this process, and `rest`.
+    pub(crate) fn start(
+        exe: &Path,
+        exe_args: &[OsString],
+        fds: &[BorrowedFd<'_>],
+        rest: &[OsString],
+    ) -> io::Result<Child> {
         // Copies above the standard descriptors, which the child's /dev/null would overwrite.
-        let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3);
-        let fds = [copy(start.region)?, copy(start.model)?, copy(start.wake)?, copy(start.done)?];
-        let args = WorkerArgs {
-            region: fds[0].as_raw_fd(),
-            model: fds[1].as_raw_fd(),
-            wake: fds[2].as_raw_fd(),
-            done: fds[3].as_raw_fd(),
-            parent: rustix::process::getpid().as_raw_nonzero().get(),
-            reserve_bytes: start.reserve_bytes,
-            library: start.library.into(),
-        };
-        let mut words: Vec<OsString> = vec!["gleanfs".into()];
-        words.extend(start.exe_args.iter().cloned());
-        words.extend(args.to_words());
-        let pid = spawn(start.exe, words, environment(), &fds)?;
+        let copies = fds.iter().map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 3));
+        let fds: Vec<OwnedFd> = copies.collect::<Result<_, _>>()?;
+        let parent = rustix::process::getpid().as_raw_nonzero().get();
+        let numbers = fds.iter().map(AsRawFd::as_raw_fd).chain([parent]).map(|n| n.to_string().into());
+        // Not the name of a link, under which the program might take itself for mkfs.
+        let words = std::iter::once("gleanfs".into()).chain(exe_args.iter().cloned());
+        let words = words.chain(numbers).chain(rest.iter().cloned()).collect();
+        let pid = spawn(exe, words, environment(), &fds)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(WorkerProcess { pid, pidfd, ended: None })
+        Ok(Child { pid, pidfd, ended: None })
     }
 
     pub(crate) fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// Readable once the worker has ended.
+    /// Readable once it has ended.
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
-    /// How the worker ended, if it has.
+    /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<&str> {
         if self.ended.is_none() {
             self.ended = match waitpid(Some(self.pid), WaitOptions::NOHANG) {
@@ -131,7 +129,7 @@ impl WorkerProcess {
     }
 }
 
-impl Drop for WorkerProcess {
+impl Drop for Child {
     fn drop(&mut self) {
         if self.ended().is_none() {
             self.kill();
@@ -264,7 +262,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_survives_the_trip() {
+    fn a_worker_knows_its_words() {
+        let read = |words: &[&str]| WorkerArgs::from_words(words.iter().map(OsString::from));
         let args = WorkerArgs {
             region: 3,
             model: 4,
@@ -274,9 +273,10 @@ mod tests {
             reserve_bytes: 1 << 20,
             library: "/a b/lib.so".into(),
         };
-        assert_eq!(WorkerArgs::from_words(args.to_words().into_iter()), Some(args.clone()));
-        assert_eq!(WorkerArgs::from_words(args.to_words().into_iter().skip(1)), None);
-        assert_eq!(WorkerArgs::from_words(["a", "b"].map(OsString::from).into_iter()), None);
+        assert_eq!(read(&["3", "4", "5", "6", "77", "1048576", "/a b/lib.so"]), Some(args));
+        assert_eq!(read(&["4", "5", "6", "77", "1048576", "/a b/lib.so"]), None);
+        assert_eq!(read(&["2", "4", "5", "6", "77", "1048576", "/lib.so"]), None);
+        assert_eq!(read(&["a", "b"]), None);
     }
 
     #[test]
@@ -292,9 +292,9 @@ mod tests {
             done: region.fd(),
             reserve_bytes: 0,
         };
-        assert_eq!(WorkerProcess::start(&start).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(start.worker().unwrap_err().kind(), io::ErrorKind::NotFound);
         let start = Start { exe: Path::new("/bin/false"), ..start };
-        let mut worker = WorkerProcess::start(&start).unwrap();
+        let mut worker = start.worker().unwrap();
         poll(&mut [PollFd::from_borrowed_fd(worker.pidfd(), PollFlags::IN)], None).unwrap();
         assert_eq!(worker.ended(), Some("exited with status 1"));
     }

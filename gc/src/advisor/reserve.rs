@@ -24,16 +24,28 @@ pub(crate) fn die_with(parent: i32) -> bool {
 pub(crate) fn limit_itself() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "800");
     let _ = rustix::process::setpriority_process(None, -5);
+    limit_resources(ADDRESS_SPACE_MAX);
+}
+
+/// The first to be killed when memory is short, the last to get the processor; no core dumps, no file writes, bounded address space.
+pub(crate) fn stand_back(address_space: u64) {
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    let _ = rustix::process::setpriority_process(None, 19);
+    limit_resources(address_space);
+}
+
+fn limit_resources(address_space: u64) {
     let limit = |resource, max: u64| {
         let _ = setrlimit(resource, Rlimit { current: Some(max), maximum: Some(max) });
     };
     limit(Resource::Core, 0);
     limit(Resource::Fsize, 0);
-    limit(Resource::As, ADDRESS_SPACE_MAX);
+    limit(Resource::As, address_space);
 }
 
 /// Closes every descriptor above the standard ones but these.
-pub(crate) fn close_others(mut keep: [i32; 4]) {
+pub(crate) fn close_others(keep: &[i32]) {
+    let mut keep = keep.to_vec();
     keep.sort_unstable();
     let mut from = 3u32;
     for fd in keep {

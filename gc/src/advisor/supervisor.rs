@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::channel::{Channel, Pulse};
 use super::host::Model;
 use super::probe::{Failure, Step, Trial, timespec};
-use super::process::WorkerProcess;
+use super::process::Child;
 use super::protocol::{header, monotonic_ns, sandbox_bits};
 use super::proxy::{Command, Shared};
 use super::region::Region;
@@ -40,7 +40,7 @@ pub(crate) enum Seat {
 
 /// A worker whose channel is in `Shared::serving`.
 pub(crate) struct Service {
-    process: WorkerProcess,
+    process: Child,
     since: Instant,
     pub(super) pulse: Arc<Pulse>,
     region: Arc<Region>,
@@ -171,7 +171,7 @@ impl Supervisor {
     }
 
     /// The commit point of every start and swap: from here on this channel gets the batches.
-    pub(super) fn serve(&mut self, mut channel: Box<Channel>, process: WorkerProcess) {
+    pub(super) fn serve(&mut self, mut channel: Box<Channel>, process: Child) {
         channel.disown();
         show_worker(&self.shared, channel.region());
         let (pulse, region) = (channel.pulse().clone(), channel.region().clone());

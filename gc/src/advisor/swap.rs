@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::channel::Channel;
 use super::host::Model;
 use super::probe::{Step, Trial};
-use super::process::WorkerProcess;
+use super::process::Child;
 use super::protocol::monotonic_ns;
 use super::shadow::{Seen, Shadow};
 use super::supervisor::{Seat, Supervisor};
@@ -27,13 +27,13 @@ enum Stage {
     Trying(Trial),
     /// The candidate's channel is in `Shared::shadow`; `done` is its bell.
     Shadowing {
-        process: WorkerProcess,
+        process: Child,
         done: Arc<OwnedFd>,
         since: Instant,
     },
     Switching {
         channel: Box<Channel>,
-        process: WorkerProcess,
+        process: Child,
         since: Instant,
     },
 }
@@ -142,7 +142,7 @@ impl Supervisor {
         Outcome::Goes(Stage::Shadowing { process, done, since })
     }
 
-    fn step_shadowing(&mut self, mut process: WorkerProcess, done: Arc<OwnedFd>, since: Instant) -> Outcome {
+    fn step_shadowing(&mut self, mut process: Child, done: Arc<OwnedFd>, since: Instant) -> Outcome {
         let config = &self.shared.config;
         let seen = {
             let mut shadow = self.shared.shadow.lock();
@@ -175,7 +175,7 @@ impl Supervisor {
         &mut self,
         model: &Arc<Model>,
         channel: Box<Channel>,
-        mut process: WorkerProcess,
+        mut process: Child,
         since: Instant,
     ) -> Outcome {
         if let Some(how) = process.ended() {

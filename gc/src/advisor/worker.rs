@@ -51,7 +51,7 @@ pub fn worker_main(words: impl Iterator<Item = OsString>, hooks: &mut dyn Hooks)
     if !reserve::die_with(args.parent) {
         std::process::exit(EXIT_USAGE);
     }
-    reserve::close_others([args.region, args.model, args.wake, args.done]);
+    reserve::close_others(&[args.region, args.model, args.wake, args.done]);
     let (Ok(region), Ok(wake), Ok(done)) = (inherited(args.region), inherited(args.wake), inherited(args.done)) else {
         std::process::exit(EXIT_USAGE);
     };

@@ -1,16 +1,31 @@
 //! Learning on the user's own load: a model that is fitted anew, again and again, to what became of recent writes.
 //!
-//! A fixed model meets loads that it has never seen; what is learnt here is forgotten again after eight times as many writes as there are live blocks. The
-//! simulator's so far: it watches, fits and applies in one place. Of a mount, watching belongs into the daemon and fitting into a process of its own.
+//! A fixed model meets loads that it has never seen; what is learnt here is forgotten again after eight times as many writes as there are live blocks.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `watched` | writes that are watched until their blocks die |
+//! | `pupil` | what is learnt from: features, writes, deaths, as they come |
+//! | `online` | learning and applying in one, for the simulator |
+//! | `exam` | what a choice of classes is worth on writes that came later |
+//! | `trainer` | fits, examines, offers: what a trainer process does, without the process |
+//! | `talk` | what trainer and daemon say to each other |
+//! | `process` | the process: a ring of telemetry in, offers out |
 
+mod exam;
+mod online;
+mod process;
+mod pupil;
+mod talk;
+mod trainer;
 mod watched;
 
-pub use watched::{FileBlock, Watched};
-
-use crate::features::PlacementRow;
-use crate::features::history::History;
-use crate::placement::{DiscardFacts, Ewma, LIFETIME_CLASSES, MoveFacts, Placement, WriteFacts};
-use crate::train::{TreeOptions, Trees, fit_trees};
+pub use online::Online;
+pub use process::{TRAINER_BYTES_MAX, TrainerProcess, trainer_main};
+pub use pupil::Pupil;
+pub use talk::{Answer, Line, ModelFollows, Report};
+pub use trainer::{Said, Trainer};
+pub use watched::{FileBlock, Lesson, Watched};
 
 /// Fits per write of all live blocks.
 const FITS: u64 = 2;
@@ -21,136 +36,3 @@ const SAMPLES_MIN: usize = 500;
 /// of [`crate::placement::lifetime_class`].
 const COLDEST: f32 = 0.2;
 const CLASS_WIDTH: f32 = 1.5;
-
-/// Placement by trees that are fitted while it works; by the interval rule until there are any.
-#[derive(Debug)]
-pub struct Online {
-    history: History,
-    watched: Watched,
-    trees: Option<Trees>,
-    options: TreeOptions,
-    next_fit: u64,
-    live_blocks: u64,
-}
-
-impl Online {
-    pub fn new(seed: u64) -> Self {
-        Self {
-            history: History::default(),
-            watched: Watched::new(seed),
-            trees: None,
-            options: TreeOptions::default(),
-            next_fit: 0,
-            live_blocks: 1,
-        }
-    }
-
-    fn fit_if_due(&mut self, now: u64) {
-        if now < self.next_fit {
-            return;
-        }
-        self.next_fit = now + (self.live_blocks / FITS).max(1);
-        let samples = self.watched.samples(now, self.live_blocks);
-        if samples.len() >= SAMPLES_MIN {
-            self.trees = Some(fit_trees(&samples, &self.options));
-        }
-    }
-
-    fn died(&mut self, ino: u64, first_block: u64, blocks: u64, now: u64) {
-        (first_block..first_block + blocks).for_each(|block| self.watched.died((ino, block), now, self.live_blocks));
-    }
-
-    /// The class by what the trees expect, or by what the rule does.
-    fn class(&self, row: &PlacementRow, rule: f32) -> u8 {
-        let expected = self.trees.as_ref().map_or(rule, |trees| trees.predict(row));
-        class(expected)
-    }
-}
-
-fn class(expected_log2: f32) -> u8 {
-    let coldest = f32::from(LIFETIME_CLASSES - 1);
-    ((expected_log2 - COLDEST) / CLASS_WIDTH + coldest).floor().clamp(0.0, coldest) as u8
-}
-
-impl Placement for Online {
-    fn name(&self) -> &'static str {
-        "online"
-    }
-
-    fn classes(&self) -> u8 {
-        LIFETIME_CLASSES
-    }
-
-    fn user_write(&mut self, w: &WriteFacts) -> u8 {
-        self.live_blocks = w.live_blocks;
-        self.died(w.ino, w.first_block, w.blocks.into(), w.now);
-        self.fit_if_due(w.now);
-        let row = self.history.user_row(w);
-        self.watched.written((w.ino, w.first_block), w.blocks.max(1), &row, w.now, w.live_blocks);
-        self.class(&row, Ewma::expects_written(w))
-    }
-
-    fn cleaning_write(&mut self, m: &MoveFacts) -> u8 {
-        let row = self.history.cleaning_row(m);
-        self.watched.written((m.ino, m.first_block), m.blocks.max(1), &row, m.now, m.live_blocks);
-        self.class(&row, Ewma::expects_moved(m))
-    }
-
-    fn discarded(&mut self, d: &DiscardFacts) {
-        self.history.discarded(d);
-        self.died(d.ino, d.first_block, d.blocks, d.now);
-    }
-
-    /// Mostly samples. Of a mount they are the trainer's, not the daemon's.
-    fn bytes(&self) -> usize {
-        size_of_val(self) + self.history.bytes() + Watched::bytes_max()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pair;
-    use crate::sim::{Geometry, NamedSource, run};
-    use crate::victim::CostAgeClass;
-
-    const BLOCKS: u32 = 16_384;
-
-    /// Blocks moved, by a placement of that name or by the one that is given.
-    fn moved(load: &str, rule: Result<&str, &mut dyn Placement>) -> u64 {
-        let source = load.parse::<NamedSource>().map(|s| s.of(BLOCKS)).unwrap_or_else(|e| panic!("{e}"));
-        let geometry = Geometry::garbage(source.live_blocks(BLOCKS), 64, 0.15, 6);
-        // What it learns needs some volume writes to be learnt.
-        let (mut load, warm, n) = (source.load(BLOCKS, 11), u64::from(BLOCKS) * 12, u64::from(BLOCKS) * 6);
-        match rule {
-            Ok(name) => {
-                let pair::Pair { mut victim, placement } = pair::by_name(name).unwrap_or_else(|e| panic!("{e}"));
-                let mut placement = placement.expect("both are named");
-                run(geometry, load.as_mut(), placement.as_mut(), victim.as_mut(), warm, n).moved
-            }
-            Err(placement) => run(geometry, load.as_mut(), placement, &mut CostAgeClass, warm, n).moved,
-        }
-    }
-
-    #[test]
-    fn what_it_learns_beats_every_fixed_rule_where_rules_know_too_little() {
-        for (load, share) in [("files", 0.8), ("shifting:0.9/0.1/1.5", 0.97), ("zipf:1", 1.02)] {
-            let rules = ["cost-age/sepbit", "cost-age-class/ewma", "cost-age/dac"];
-            let best = rules.map(|name| moved(load, Ok(name))).into_iter().min().unwrap_or(0);
-            let online = moved(load, Err(&mut Online::new(5)));
-            assert!((online as f64) < share * best as f64, "{load}: {online} of {best}");
-        }
-    }
-
-    #[test]
-    fn the_same_load_teaches_the_same() {
-        let once = || moved("zipf:1", Err(&mut Online::new(5)));
-        assert_eq!(once(), once());
-    }
-
-    #[test]
-    fn classes_are_steps_of_the_expected_lifetime() {
-        assert_eq!([-20.0, -5.9, -5.7, -1.4, 0.1, 0.3, 9.0].map(class), [0, 0, 1, 3, 4, 5, 5]);
-        assert_eq!(class(f32::NAN), 0);
-    }
-}

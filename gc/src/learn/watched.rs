@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 
 use crate::features::PlacementRow;
-use crate::placement::relative_log2;
+use crate::placement::{Opinions, relative_log2};
 use crate::rng::Rng;
 use crate::sim::Sample;
 
@@ -34,7 +34,24 @@ pub type FileBlock = (u64, u64);
 #[derive(Clone, Copy, Debug)]
 struct Watch {
     row: PlacementRow,
+    opinions: Opinions,
     since: u64,
+}
+
+/// A write and what became of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson {
+    pub sample: Sample,
+    /// What was chosen then.
+    pub opinions: Opinions,
+    /// Write clock of the write.
+    pub since: u64,
+}
+
+impl Watch {
+    fn lesson(&self, label: f32) -> Lesson {
+        Lesson { sample: Sample { row: self.row, label }, opinions: self.opinions, since: self.since }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,13 +82,41 @@ impl Watched {
     }
 
     /// Perhaps watches one of the `blocks` blocks that are written at `now` from `first` on, by a user or by the cleaner, and that looked like `row`.
-    pub fn written(&mut self, first: FileBlock, blocks: u32, row: &PlacementRow, now: u64, live_blocks: u64) {
+    pub fn written(
+        &mut self,
+        first: FileBlock,
+        blocks: u32,
+        row: &PlacementRow,
+        opinions: Opinions,
+        now: u64,
+        live_blocks: u64,
+    ) {
         let share = SAMPLES as f64 / (WINDOW * WRITES_PER_USER_WRITE * live_blocks.max(1)) as f64;
         if self.watching < WATCHED_MAX && self.rng.chance(share * f64::from(blocks)) {
             let block = first.1 + u64::from(self.rng.below(blocks.max(1)));
-            self.watches.entry((first.0, block)).or_default().push(Watch { row: *row, since: now });
+            self.watches.entry((first.0, block)).or_default().push(Watch { row: *row, opinions, since: now });
             self.watching += 1;
         }
+    }
+
+    /// Blocks were overwritten or are no longer used. Costs no more than there are blocks or watches, whichever is less.
+    pub fn died_between(&mut self, first: FileBlock, blocks: u64, now: u64, live_blocks: u64) {
+        let end = first.1.saturating_add(blocks);
+        if blocks <= self.watches.len() as u64 {
+            (first.1..end).for_each(|block| self.died((first.0, block), now, live_blocks));
+            return;
+        }
+        let of_file = |block: &&FileBlock| block.0 == first.0 && (first.1..end).contains(&block.1);
+        let mut dead: Vec<FileBlock> = self.watches.keys().filter(of_file).copied().collect();
+        // In an order that does not depend on the map's.
+        dead.sort_unstable();
+        dead.into_iter().for_each(|block| self.died(block, now, live_blocks));
+    }
+
+    /// Forgets what is being watched. What is known already stays.
+    pub fn forget_living(&mut self) {
+        self.watches.clear();
+        self.watching = 0;
     }
 
     /// A block was overwritten or is no longer used.
@@ -87,13 +132,13 @@ impl Watched {
     }
 
     /// What a model may be fitted to. What is older than the window is forgotten.
-    pub fn samples(&mut self, now: u64, live_blocks: u64) -> Vec<Sample> {
+    pub fn lessons(&mut self, now: u64, live_blocks: u64) -> Vec<Lesson> {
         self.forget(now.saturating_sub(WINDOW * live_blocks));
         let youngest = now.saturating_sub((LAG * live_blocks as f64) as u64);
-        let survivor = |w: &Watch| Sample { row: w.row, label: label(SURVIVORS * (now - w.since), live_blocks) };
+        let survivor = |w: &Watch| w.lesson(label(SURVIVORS * (now - w.since), live_blocks));
         let ended = self.outcomes.iter().filter(|o| o.watch.since <= youngest);
         let living = self.watches.values().flatten().filter(|w| w.since <= youngest);
-        ended.map(|o| Sample { row: o.watch.row, label: o.label }).chain(living.map(survivor)).collect()
+        ended.map(|o| o.watch.lesson(o.label)).chain(living.map(survivor)).collect()
     }
 
     fn forget(&mut self, oldest: u64) {
@@ -117,8 +162,10 @@ mod tests {
     const LIVE: u64 = 1024;
     const ROW: PlacementRow = [0.0; size_of::<PlacementRow>() / 4];
 
+    const NONE: Opinions = Opinions { model: None, rule: None };
+
     fn labels(w: &mut Watched, now: u64) -> Vec<f32> {
-        let mut labels: Vec<f32> = w.samples(now, LIVE).iter().map(|s| s.label).collect();
+        let mut labels: Vec<f32> = w.lessons(now, LIVE).iter().map(|lesson| lesson.sample.label).collect();
         labels.sort_unstable_by(f32::total_cmp);
         labels
     }
@@ -127,9 +174,9 @@ mod tests {
     fn outcomes_count_as_they_came_and_survivors_for_longer() {
         let mut w = Watched::new(1);
         for block in 0..3 {
-            w.written((7, block), 1, &ROW, 0, LIVE);
+            w.written((7, block), 1, &ROW, NONE, 0, LIVE);
         }
-        w.written((7, 9), 1, &ROW, LIVE, LIVE);
+        w.written((7, 9), 1, &ROW, NONE, LIVE, LIVE);
         w.died((7, 0), LIVE / 4, LIVE);
         w.died((7, 1), 1, LIVE);
         w.died((8, 2), 1, LIVE);
@@ -147,10 +194,10 @@ mod tests {
         for _ in 0..3 {
             for block in 0..2 * WATCHED_MAX as u64 {
                 now += 1;
-                w.written((1, block), 1, &ROW, now, LIVE);
+                w.written((1, block), 1, &ROW, NONE, now, LIVE);
             }
             assert_eq!(w.watching, WATCHED_MAX);
-            (0..2 * WATCHED_MAX as u64).for_each(|block| w.died((1, block), now, LIVE));
+            w.died_between((1, 0), 2 * WATCHED_MAX as u64, now, LIVE);
             assert_eq!((w.watching, w.outcomes.len()), (0, OUTCOMES_MAX));
         }
         assert!(Watched::bytes_max() < 24 << 20);
@@ -161,7 +208,7 @@ mod tests {
         let mut w = Watched::new(1);
         let live = 1 << 24;
         for block in 0..1 << 20 {
-            w.written((1, block * 16), 16, &ROW, block * 16, live);
+            w.written((1, block * 16), 16, &ROW, NONE, block * 16, live);
         }
         let (found, expected) = (w.watching as u64, SAMPLES / (WINDOW * WRITES_PER_USER_WRITE));
         assert!(found > expected * 9 / 10 && found < expected * 11 / 10, "{found} of {expected}");

@@ -41,6 +41,12 @@ impl Intervals {
         }
     }
 
+    /// Blocks were removed after so long: versions that were not overwritten, and did not live for ever either.
+    pub(crate) fn removed(&mut self, age: u64, blocks: u32) {
+        self.note(Some(age), blocks);
+        self.never = (self.never - blocks as f32).max(0.0);
+    }
+
     /// Blocks noted.
     pub(crate) fn blocks(&self) -> f64 {
         self.counts.iter().copied().chain([self.never]).map(f64::from).sum()

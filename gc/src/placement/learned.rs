@@ -3,7 +3,7 @@
 //! The model is anything that turns a feature row into `log2(residual lifetime / live blocks)`; the simulator gives it a network, evaluated
 //! in place, and asked about rounded rows, as on a mount. State: the history of regions and files, 512 KiB.
 
-use super::{LIFETIME_CLASSES, MoveFacts, Placement, WriteFacts, lifetime_class};
+use super::{DiscardFacts, LIFETIME_CLASSES, MoveFacts, Placement, WriteFacts, lifetime_class};
 use crate::features::history::History;
 use crate::features::{PlacementRow, rounded};
 
@@ -47,6 +47,10 @@ impl<M: LifetimeModel> Placement for Learned<M> {
     fn user_write(&mut self, w: &WriteFacts) -> u8 {
         let row = self.history.user_row(w);
         lifetime_class(self.model.predict(&rounded(&row)))
+    }
+
+    fn discarded(&mut self, d: &DiscardFacts) {
+        self.history.discarded(d);
     }
 
     fn cleaning_write(&mut self, m: &MoveFacts) -> u8 {

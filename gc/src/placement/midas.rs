@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{MoveFacts, Placement, WriteFacts};
+use super::{DiscardFacts, MoveFacts, Placement, WriteFacts};
 use crate::midas::{CLASSES, HOT, HotBlocks, Intervals, LAST, Observed, Plan, best};
 use crate::segment::SegmentFacts;
 
@@ -131,6 +131,12 @@ impl Placement for Midas {
     fn cleaning_write(&mut self, m: &MoveFacts) -> u8 {
         self.emergency_move(m);
         self.next(m.from_class)
+    }
+
+    /// A block device is seldom told; the published code never is.
+    fn discarded(&mut self, d: &DiscardFacts) {
+        let blocks = u32::try_from(d.blocks).unwrap_or(u32::MAX);
+        self.intervals.removed(d.now.saturating_sub(d.birth), blocks);
     }
 
     fn emergency_move(&mut self, m: &MoveFacts) {

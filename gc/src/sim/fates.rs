@@ -13,6 +13,8 @@ use crate::victim;
 /// A segment at a decision, and what became of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fate {
+    /// Write clock of the decision.
+    pub clock: u64,
     pub row: VictimRow,
     pub live: u32,
     pub capacity: u32,
@@ -23,7 +25,6 @@ pub struct Fate {
 #[derive(Debug)]
 struct Watch {
     fate: Fate,
-    since: u64,
     until: u64,
     blocks: Vec<u32>,
 }
@@ -75,11 +76,11 @@ impl FateRecorder {
             if !self.rng.chance(share) {
                 continue;
             }
-            let mut fate = Fate { row, live: s.live, capacity: s.capacity, died: 0.0 };
+            let mut fate = Fate { clock: context.now, row, live: s.live, capacity: s.capacity, died: 0.0 };
             let blocks = live_in(s.seg);
             if self.mean_intervals.is_empty() {
                 let until = context.now + writes as u64;
-                self.watches.push_back(Watch { fate, since: context.now, until, blocks });
+                self.watches.push_back(Watch { fate, until, blocks });
             } else {
                 let dies = |block: &u32| -(-writes / self.mean_intervals[*block as usize]).exp_m1();
                 fate.died = blocks.iter().map(dies).sum::<f64>() as f32;
@@ -92,7 +93,7 @@ impl FateRecorder {
     pub(super) fn settle(&mut self, now: u64, lives_since: impl Fn(u32, u64) -> bool) {
         while self.watches.front().is_some_and(|w| w.until <= now) {
             let Some(w) = self.watches.pop_front() else { return };
-            let died = w.blocks.iter().filter(|&&block| !lives_since(block, w.since)).count() as f32;
+            let died = w.blocks.iter().filter(|&&block| !lives_since(block, w.fate.clock)).count() as f32;
             self.fates.push(Fate { died, ..w.fate });
         }
     }

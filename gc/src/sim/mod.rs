@@ -25,7 +25,7 @@ pub use files::Files;
 pub use formulas::{fifo_uniform, greedy_uniform};
 pub use grid::on_threads;
 pub use measure::{Course, Measured, Outcome, Point, measure, run};
-pub use record::{Recorder, Sample};
+pub use record::{Observation, Recorder, Sample};
 pub use source::{GRAMMAR, NamedSource, Source, UnknownLoad};
 pub use store::{Geometry, Simulator, Trigger};
 pub use tally::{CLASSES, LIFETIME_BINS, Tally, UTILIZATION_BINS};

@@ -25,6 +25,16 @@ impl<const W: usize> Sample<W> {
     }
 }
 
+/// A sample, and how it came about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Observation<const W: usize = { PLACEMENT.len() }> {
+    pub sample: Sample<W>,
+    /// Write clock at which the row was seen.
+    pub clock: u64,
+    /// The block still lived at the end, and the label is only twice the age that it had then.
+    pub censored: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Watch {
     row: PlacementRow,
@@ -131,11 +141,16 @@ impl Recorder {
 
     /// All samples. Blocks that are still alive count as living twice as long as they have: leaving them out would teach that nothing is cold.
     pub fn finish(self, now: u64, live_blocks: u64) -> Vec<Sample> {
-        let sample = |w: &Watch| Sample {
-            row: w.row,
-            label: w.expected.or(w.label).unwrap_or_else(|| label(2 * now.saturating_sub(w.since), live_blocks)),
-        };
-        self.watches.iter().map(sample).collect()
+        self.observations(now, live_blocks).map(|seen| seen.sample).collect()
+    }
+
+    /// The same with their times, in the order of these.
+    pub fn observations(self, now: u64, live_blocks: u64) -> impl Iterator<Item = Observation> {
+        self.watches.into_iter().map(move |w| {
+            let known = w.expected.or(w.label);
+            let label = known.unwrap_or_else(|| label(2 * now.saturating_sub(w.since), live_blocks));
+            Observation { sample: Sample { row: w.row, label }, clock: w.since, censored: known.is_none() }
+        })
     }
 }
 
@@ -160,7 +175,8 @@ mod tests {
         r.set_recording(false);
         r.user_write(&w(1024));
         r.user_block(0, 1024, 1024);
-        let labels: Vec<f32> = r.finish(2048, 1024).iter().map(|s| s.label).collect();
-        assert_eq!(labels, [0.0, 2.0, -1.0]);
+        let seen: Vec<Observation> = r.observations(2048, 1024).collect();
+        let labels: Vec<(f32, u64, bool)> = seen.iter().map(|o| (o.sample.label, o.clock, o.censored)).collect();
+        assert_eq!(labels, [(0.0, 0, false), (2.0, 0, true), (-1.0, 512, false)]);
     }
 }

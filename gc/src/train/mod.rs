@@ -6,6 +6,7 @@
 
 mod control;
 mod fit;
+mod lifetime;
 mod mlp;
 mod onnx;
 mod protobuf;
@@ -15,11 +16,12 @@ mod worth;
 
 pub use control::{ShuffledRows, constant_onnx, shuffled_labels, shuffled_rows_onnx};
 pub use fit::{FitOptions, fit};
+pub use lifetime::LifetimeNet;
 pub use mlp::Mlp;
 pub use onnx::{ModelError, ModelInfo, ModelKind};
 pub use suite::{Scene, evaluation_scenes, training_scenes};
 pub use trees::{Node, Split, TreeOptions, Trees, fit_trees};
-pub use worth::{READS, WorthNet, WorthOptions, WorthSample, collect_worth, train_victim};
+pub use worth::{Exploring, READS, WorthNet, WorthOptions, WorthSample, collect_worth, train_victim, worth_label};
 
 use crate::features::{PLACEMENT, PlacementFeature};
 use crate::placement::{Ewma, Learned, Placement};

@@ -5,7 +5,7 @@
 
 use super::mlp::{Dense, Mlp, WIDTH_MAX};
 use super::protobuf::{Field, Message, fields};
-use crate::features::SCHEMA;
+use crate::features::{KindSchema, SCHEMA, select};
 
 /// What a model is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,14 @@ pub struct ModelInfo {
     pub name: String,
 }
 
+impl ModelInfo {
+    /// Which columns of a kind's rows its features are.
+    pub(super) fn columns(&self, kind: &KindSchema) -> Result<Vec<usize>, ModelError> {
+        select(kind, self.features.iter().map(String::as_str))
+            .map_err(|_| ModelError::Unsupported("it wants a feature that there is not"))
+    }
+}
+
 /// A model that is not one of ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
@@ -54,6 +62,7 @@ const FLOAT: u64 = 1;
 const INT64: u64 = 7;
 const IR_VERSION: u64 = 8;
 const OPSET: u64 = 17;
+const ML_OPSET: u64 = 3;
 
 impl Mlp {
     /// The network as an ONNX model. The same network gives the same bytes.
@@ -79,12 +88,27 @@ impl Mlp {
 }
 
 pub(super) fn encode(mlp: &Mlp, info: &ModelInfo, rows: RowOrder) -> Vec<u8> {
+    model(info, graph(mlp, info, rows), Operators::Standard)
+}
+
+/// Which operators a model uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operators {
+    Standard,
+    /// Those of `ai.onnx.ml` too.
+    WithTrees,
+}
+
+/// A whole model around a graph.
+pub(super) fn model(info: &ModelInfo, graph: Message, operators: Operators) -> Vec<u8> {
     let property = |key: &str, value: &str| Message::default().text(1, key).text(2, value);
-    Message::default()
-        .int(1, IR_VERSION)
-        .text(2, "gleanfs")
-        .message(7, graph(mlp, info, rows))
-        .message(8, Message::default().text(1, "").int(2, OPSET))
+    let opset = |domain: &str, version: u64| Message::default().text(1, domain).int(2, version);
+    let mut model =
+        Message::default().int(1, IR_VERSION).text(2, "gleanfs").message(7, graph).message(8, opset("", OPSET));
+    if operators == Operators::WithTrees {
+        model = model.message(8, opset("ai.onnx.ml", ML_OPSET));
+    }
+    model
         .message(14, property("gleanfs.kind", info.kind.as_str()))
         .message(14, property("gleanfs.features", &info.features.join(",")))
         .message(14, property("gleanfs.schema", &SCHEMA.to_string()))
@@ -120,7 +144,7 @@ fn graph(mlp: &Mlp, info: &ModelInfo, rows: RowOrder) -> Message {
     graph.message(11, matrix("x", mlp.inputs())).message(12, matrix("y", 1))
 }
 
-fn node(op: &str, inputs: &[&str], output: &str) -> Message {
+pub(super) fn node(op: &str, inputs: &[&str], output: &str) -> Message {
     let node = inputs.iter().fold(Message::default(), |m, input| m.text(1, input));
     node.text(2, output).text(3, &format!("make_{output}")).text(4, op)
 }
@@ -137,7 +161,7 @@ fn scalar(name: &str, value: i64) -> Message {
 }
 
 /// A float matrix of any number of rows.
-fn matrix(name: &str, columns: usize) -> Message {
+pub(super) fn matrix(name: &str, columns: usize) -> Message {
     let rows = Message::default().text(2, "rows");
     let columns = Message::default().int(1, columns as u64);
     let shape = Message::default().message(1, rows).message(1, columns);

@@ -26,6 +26,12 @@ impl Message {
         self.bytes(field, &value.0)
     }
 
+    /// A number without a field of its own, as in a packed list.
+    pub fn plain(mut self, value: u64) -> Self {
+        self.varint(value);
+        self
+    }
+
     fn varint(&mut self, mut v: u64) {
         while v >= 0x80 {
             self.0.push(v as u8 | 0x80);

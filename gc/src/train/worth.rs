@@ -17,7 +17,7 @@ use super::fit::{FitOptions, fit};
 use super::mlp::Mlp;
 use super::onnx::{ModelError, ModelInfo, ModelKind};
 use super::suite::{Scene, training_scenes};
-use crate::features::{CONTRACT, VICTIM, VictimContext, VictimFeature, VictimRow, select};
+use crate::features::{CONTRACT, VICTIM, VictimContext, VictimFeature, VictimRow};
 use crate::index::UtilizationIndex;
 use crate::placement::{Ewma, Learned, Placement};
 use crate::segment::SegmentFacts;
@@ -49,8 +49,7 @@ impl WorthNet {
         if info.kind != ModelKind::Victim {
             return Err(ModelError::Unsupported("it is not for victims"));
         }
-        let columns = select(&CONTRACT.victim, info.features.iter().map(String::as_str))
-            .map_err(|_| ModelError::Unsupported("it wants a feature that there is not"))?;
+        let columns = info.columns(&CONTRACT.victim)?;
         Ok(Self { mlp, columns })
     }
 }
@@ -63,14 +62,22 @@ impl WorthModel for WorthNet {
     }
 }
 
+/// Share of the victims that are taken at random while recording.
+const EXPLORED: f64 = 0.03;
+
 /// Takes any candidate at random once in a while, so that segments are seen that a good policy would not leave behind.
-struct Exploring<V> {
-    policy: V,
+pub struct Exploring {
+    policy: Box<dyn VictimPolicy>,
     rng: Rng,
-    share: f64,
 }
 
-impl<V: VictimPolicy> VictimPolicy for Exploring<V> {
+impl Exploring {
+    pub fn new(policy: Box<dyn VictimPolicy>, seed: u64) -> Self {
+        Self { policy, rng: Rng::new(seed) }
+    }
+}
+
+impl VictimPolicy for Exploring {
     fn name(&self) -> &'static str {
         "exploring"
     }
@@ -85,7 +92,7 @@ impl<V: VictimPolicy> VictimPolicy for Exploring<V> {
 
     fn choose(&mut self, index: &UtilizationIndex, now: u64) -> Option<SegmentFacts> {
         let chosen = self.policy.choose(index, now);
-        if !self.rng.chance(self.share) {
+        if !self.rng.chance(EXPLORED) {
             return chosen;
         }
         // Of the emptier half: the fuller one costs much and teaches little.
@@ -140,14 +147,11 @@ pub fn collect_worth(options: &WorthOptions, placement: &Mlp) -> Vec<WorthSample
     })
 }
 
-/// Share of the victims that are taken at random while recording.
-const EXPLORED: f64 = 0.03;
-
 /// Records for two volume writes, after the filling and two more to settle.
 fn record(scene: &Scene, options: &WorthOptions, placement: &mut dyn Placement, seed: u64) -> Vec<Fate> {
     let (mut load, blocks) = (scene.load(seed), u64::from(scene.blocks));
     let mut sim = Simulator::new(scene.geometry, scene.blocks);
-    let mut victims = Exploring { policy: CostAgeClass, rng: Rng::new(seed), share: EXPLORED };
+    let mut victims = Exploring::new(Box::new(CostAgeClass), seed);
     sim.drive(load.as_mut(), placement, &mut victims, None, blocks * 3);
     let recorder = FateRecorder::new(options.horizon, options.per_decision, seed).knowing(load.mean_intervals());
     sim.record_fates(recorder);
@@ -158,11 +162,15 @@ fn record(scene: &Scene, options: &WorthOptions, placement: &mut dyn Placement, 
 /// Part of a segment that is added to what is dead and to what dies.
 const FEW: f32 = 32.0;
 
-/// What a fate teaches, see the module.
-fn sample(fate: &Fate) -> WorthSample {
+/// What a fate teaches: the label that the module explains.
+pub fn worth_label(fate: &Fate) -> f32 {
     let (capacity, some) = (fate.capacity as f32, fate.capacity as f32 / FEW);
     let worth = (capacity - fate.live as f32 + some) / (fate.died + some);
-    Sample { row: READS.map(|f| fate.row[f as usize]), label: worth.log2() }
+    worth.log2()
+}
+
+fn sample(fate: &Fate) -> WorthSample {
+    Sample { row: READS.map(|f| fate.row[f as usize]), label: worth_label(fate) }
 }
 
 impl ModelInfo {

@@ -14,6 +14,12 @@ use crate::segment::SegmentFacts;
 /// A function from features to the benefit of cleaning now, on any scale; larger is better.
 pub trait WorthModel: Send {
     fn worth(&mut self, row: &VictimRow) -> f32;
+
+    /// The same for all candidates of a decision, for models that are cheaper to ask about many rows at once.
+    fn worths(&mut self, rows: &[VictimRow], worths: &mut Vec<f32>) {
+        worths.clear();
+        worths.extend(rows.iter().map(|row| self.worth(row)));
+    }
 }
 
 impl<F: FnMut(&VictimRow) -> f32 + Send> WorthModel for F {
@@ -36,11 +42,16 @@ pub struct Learned<M> {
     /// Scores are asked of a shared reference, and a model may remember.
     model: RefCell<M>,
     volume: VictimContext,
+    /// The candidates of a decision, their rows and what they are worth; kept for their memory alone.
+    candidates: Vec<SegmentFacts>,
+    rows: Vec<VictimRow>,
+    worths: Vec<f32>,
 }
 
 impl<M: WorthModel> Learned<M> {
     pub fn new(model: M) -> Self {
-        Self { model: RefCell::new(model), volume: VictimContext::default() }
+        let (candidates, rows, worths) = Default::default();
+        Self { model: RefCell::new(model), volume: VictimContext::default(), candidates, rows, worths }
     }
 }
 
@@ -60,10 +71,23 @@ impl<M: WorthModel> VictimPolicy for Learned<M> {
 
     /// The emptiest if the model has no number for any.
     fn choose(&mut self, index: &UtilizationIndex, now: u64) -> Option<SegmentFacts> {
-        let (volume, model) = (VictimContext { now, ..self.volume }, self.model.get_mut());
-        let scored = rows(index, &volume).map(|(s, row)| (model.worth(&row), s));
-        let best = scored.filter(|(worth, _)| !worth.is_nan()).max_by(|a, b| a.0.total_cmp(&b.0));
-        best.map(|(_, s)| s).or_else(|| index.emptiest())
+        let volume = VictimContext { now, ..self.volume };
+        self.candidates.clear();
+        self.rows.clear();
+        for (candidate, row) in rows(index, &volume) {
+            self.candidates.push(candidate);
+            self.rows.push(row);
+        }
+        self.model.get_mut().worths(&self.rows, &mut self.worths);
+        let scored = self.worths.iter().zip(&self.candidates).filter(|(worth, _)| !worth.is_nan());
+        let best = scored.max_by(|a, b| a.0.total_cmp(b.0));
+        best.map(|(_, s)| *s).or_else(|| index.emptiest())
+    }
+
+    /// Without what the model holds.
+    fn bytes(&self) -> usize {
+        let candidate = size_of::<SegmentFacts>() + size_of::<VictimRow>() + size_of::<f32>();
+        size_of_val(self) + self.candidates.capacity() * candidate
     }
 }
 

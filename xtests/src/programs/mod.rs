@@ -9,7 +9,7 @@
 //! | `stress` | the filesystem class of stress-ng, verified |
 
 mod fio;
-mod sources;
+pub(crate) mod sources;
 mod sqlite;
 mod stress;
 

@@ -33,10 +33,7 @@ pub(super) fn git(target: &Path) -> Result<()> {
 
 pub(super) fn cargo(target: &Path) -> Result<()> {
     let source = target.join("source");
-    std::fs::create_dir(&source)?;
-    let mut pack = command("tar");
-    pack.arg("-C").arg(program::workspace()).args(["--exclude=./target", "--exclude=./.git", "-cf", "-", "."]);
-    pipe_into_tar(pack, &source)?;
+    copy_workspace(program::workspace(), &source)?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet", "-p", "gleanfs"]).current_dir(&source);
@@ -44,6 +41,14 @@ pub(super) fn cargo(target: &Path) -> Result<()> {
     run_program(Command::new(source.join("target/debug/gleanfs")).arg("--version"))?;
     println!("cargo: built gleanfs in the mount, and it runs");
     Ok(())
+}
+
+/// Copies a cargo workspace without what was built in it, into a directory that is not there yet.
+pub(crate) fn copy_workspace(workspace: &Path, into: &Path) -> Result<()> {
+    std::fs::create_dir(into)?;
+    let mut pack = command("tar");
+    pack.arg("-C").arg(workspace).args(["--exclude=./target", "--exclude=./.git", "-cf", "-", "."]);
+    pipe_into_tar(pack, into)
 }
 
 pub(super) fn tar(target: &Path, tree: Option<&Path>) -> Result<()> {

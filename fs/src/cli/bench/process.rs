@@ -61,12 +61,27 @@ pub fn check_interrupt() -> Result<()> {
     if STOP.load(Ordering::SeqCst) { Err(Failure::new(INTERRUPTED)) } else { Ok(()) }
 }
 
+/// Has the program start with no signal blocked. It would inherit our mask, and what [`take_interrupts`] blocks could not end it.
+pub fn unblock_signals(command: &mut Command) -> &mut Command {
+    // SAFETY: between fork and exec only async-signal-safe functions are called, on memory of the child's own.
+    unsafe {
+        command.pre_exec(|| {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut none);
+            match libc::pthread_sigmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) {
+                0 => Ok(()),
+                error => Err(std::io::Error::from_raw_os_error(error)),
+            }
+        })
+    }
+}
+
 /// Runs a program to its end; its standard output. An interrupt ends it.
 pub fn run(command: &mut Command) -> Result<Vec<u8>> {
     check_interrupt()?;
     let name = name_of(command);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let child = child.spawn().about(&name)?;
+    let child = unblock_signals(child).spawn().about(&name)?;
     let pid = Pid::from_child(&child);
     running().push(pid);
     let output = child.wait_with_output();
@@ -96,7 +111,8 @@ fn finished(name: &str, output: &std::process::Output) -> Result<Vec<u8>> {
 pub fn start(command: &mut Command) -> Result<Child> {
     check_interrupt()?;
     let name = name_of(command);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().about(name)
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    unblock_signals(command).spawn().about(name)
 }
 
 fn name_of(command: &Command) -> String {
@@ -122,6 +138,13 @@ pub fn command(program: &str) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn programs_end_by_the_signals_that_are_blocked_here() {
+        block_signals();
+        let failure = run(command("sh").args(["-c", "kill -TERM $$"])).unwrap_err();
+        assert!(failure.message.contains("signal: 15"), "{failure}");
+    }
 
     #[test]
     fn output_is_returned_and_failure_says_why() {

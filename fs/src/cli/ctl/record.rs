@@ -39,11 +39,9 @@ struct Counts {
 pub fn run(mount_point: &Path, arguments: &Args) -> Result<()> {
     let shown = arguments.file.display();
     let signals = Signals::block().map_err(Failure::new)?;
-    let mut client = Client::connect(mount_point)?;
     refuse_inside(mount_point, &arguments.file)?;
     let file = File::create_new(&arguments.file).about(&shown)?;
-    let begun = begin(&mut client);
-    let (ring, mut reader) = match begun {
+    let (ring, mut reader) = match begin(mount_point) {
         Ok(begun) => begun,
         Err(failure) => {
             // Nothing was recorded, so nothing is left.
@@ -61,14 +59,16 @@ pub fn run(mount_point: &Path, arguments: &Args) -> Result<()> {
         until.is_some_and(|until| Instant::now() >= until) || !matches!(signals.wait_for(LOOK_EVERY), Ok(None))
     });
     // Only now: what was written until somebody asked for the end belongs to it. A daemon that has gone needs not be told.
-    let _ = client.ask(&Request::RecordEnd { id: ring.id });
+    let _ = Client::connect(mount_point).and_then(|mut client| client.ask(&Request::RecordEnd { id: ring.id }));
     let rest = drained.and_then(|()| drain(&mut reader, &mut writer, &mut counts, || true));
     rest.and_then(|()| writer.finish()?.flush()).about(&shown)?;
     println!("{} events written to {shown}, {} lost", counts.events, counts.lost);
     Ok(())
 }
 
-fn begin(client: &mut Client) -> Result<(Ring, RingReader)> {
+/// The connection is not kept: the daemon has others to answer.
+fn begin(mount_point: &Path) -> Result<(Ring, RingReader)> {
+    let mut client = Client::connect(mount_point)?;
     let ring = match client.ask(&Request::Record)? {
         Response::Ring(ring) => ring,
         other => return Err(unexpected(&other)),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::cli::size::Size;
-use crate::control::status::{Advisor, Cleaner, Regret, Segments, Stall, Status, Traffic};
+use crate::control::status::{Advisor, Cleaner, Learning, Regret, Segments, Stall, Status, Tap, Traffic};
 
 /// Sections of `name  value` lines; what is not known is a dash.
 pub fn text(status: &Status) -> String {
@@ -14,6 +14,10 @@ pub fn text(status: &Status) -> String {
     cleaner(&mut out, &status.cleaner);
     advisor(&mut out, "placement", &status.advisor);
     advisor(&mut out, "victims", &status.victim_advisor);
+    learning(&mut out, &status.learning);
+    for Tap { id, events, dropped } in &status.telemetry {
+        line(&mut out, "telemetry", format_args!("ring {id}: {events} events, {dropped} dropped"));
+    }
     stalls(&mut out, &status.stalls);
     protection(&mut out, status);
     out
@@ -132,6 +136,35 @@ fn regret(out: &mut String, regret: &Regret, cost: f64, fallback: f64) {
         "  regret",
         format_args!("{blocks:.0} blocks ({percent:+.2} % of writes), debt {debt_blocks:.0}, stopped {stops} times"),
     );
+}
+
+fn learning(out: &mut String, learning: &Learning) {
+    let pid = learning.trainer_pid.map_or_else(String::new, |pid| format!(", trainer pid {pid}"));
+    line(out, "learning", format_args!("{}{pid}, {} restarts", learning.mode, learning.trainer_restarts));
+    if learning.mode == "off" {
+        return;
+    }
+    let Learning { events, events_lost, fits, fit_cpu_ms, samples, .. } = learning;
+    line(
+        out,
+        "  fits",
+        format_args!("{fits}, the last to {samples} writes in {fit_cpu_ms} ms; {events} events, {events_lost} lost"),
+    );
+    let (rule, model) = (ratio(learning.candidate_of_rule), ratio(learning.candidate_of_model));
+    let in_charge = ratio(learning.in_charge_of_rule);
+    line(
+        out,
+        "  examined",
+        format_args!(
+            "candidate {rule} of the rule, {model} of the model, on {} later writes; in charge {in_charge} of the rule",
+            learning.examples
+        ),
+    );
+    let Learning { offered, taken, refused, withdrawn, .. } = learning;
+    line(out, "  offers", format_args!("{offered}, {taken} taken, {refused} refused, {withdrawn} withdrawn"));
+    if let Some(why) = &learning.last_error {
+        line(out, "  last error", why);
+    }
 }
 
 fn stalls(out: &mut String, stalls: &[Stall]) {

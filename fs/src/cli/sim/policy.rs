@@ -3,13 +3,16 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use gleanfs_gc::features::PlacementRow;
 use gleanfs_gc::learn::Online;
 use gleanfs_gc::pair;
-use gleanfs_gc::placement::{self, Placement};
+use gleanfs_gc::placement::{self, Placement, WholeFiles};
 use gleanfs_gc::sim::oracle::{Future, Oracle};
-use gleanfs_gc::train::{Mlp, ShuffledRows, WorthNet};
+use gleanfs_gc::train::ShuffledRows;
 use gleanfs_gc::victim::{self, VictimPolicy};
 use serde::Serialize;
+
+use super::models::Models;
 
 /// The pairs that are compared when none is named.
 pub const DEFAULTS: &str = "greedy/none,fifo/none,random/none,d-choices/none,windowed-greedy/none,cost-benefit/none,cost-age/none,\
@@ -61,13 +64,6 @@ const PLACINGS: [(&str, Placing); 6] = [
     ("fk", Placing::Fk),
     ("geometric", Placing::Geometric),
 ];
-
-/// The models that `learned` stands for.
-#[derive(Clone, Debug)]
-pub struct Models {
-    pub placement: Mlp,
-    pub victim: WorthNet,
-}
 
 /// What policies need to know beyond what they are told write by write.
 pub struct Surroundings<'a> {
@@ -131,10 +127,16 @@ impl Pair {
         let model = || around.models.placement.clone();
         match self.placement {
             Placing::Fixed => placement::by_name(name).expect("the name was looked up when it was read"),
-            Placing::Online => Box::new(Online::new(around.seed)),
-            Placing::Learned => Box::new(placement::Learned::new(model())),
-            Placing::ShuffledRows => Box::new(placement::Learned::new(ShuffledRows::new(model(), around.seed))),
-            Placing::Constant => Box::new(placement::Learned::new(model().constant())),
+            Placing::Online => Box::new(WholeFiles::new(Online::new(around.seed))),
+            Placing::Learned => Box::new(WholeFiles::new(placement::Learned::new(model()))),
+            Placing::ShuffledRows => {
+                let shuffled = ShuffledRows::new(model(), around.seed);
+                Box::new(WholeFiles::new(placement::Learned::new(shuffled)))
+            }
+            Placing::Constant => {
+                let answer = model().constant();
+                Box::new(placement::Learned::new(move |_: &PlacementRow| answer))
+            }
             Placing::Fk => Box::new(Oracle::fk((around.future)(), around.segment_blocks)),
             Placing::Geometric => Box::new(Oracle::geometric((around.future)(), around.segment_blocks)),
         }

@@ -60,6 +60,11 @@ impl Volume {
         Self { warm: self.writes - writes, writes, ..self }
     }
 
+    /// User-written blocks from the beginning to the end.
+    pub fn total(&self) -> u64 {
+        self.warm + self.writes
+    }
+
     /// Whether a seed makes a difference.
     pub fn is_random(&self) -> bool {
         matches!(self.origin, Origin::Made(_))
@@ -74,7 +79,7 @@ impl Volume {
 
     /// What will become of each write. A generated load is looked at for half as long again, so that few blocks seem to live for ever.
     pub fn future(&self, seed: u64) -> Arc<Future> {
-        let total = self.warm + self.writes;
+        let total = self.total();
         let looked_at = if self.is_random() { total + total / 2 } else { total };
         Future::of(self.load(seed).as_mut(), u32::try_from(looked_at).unwrap_or(u32::MAX))
     }

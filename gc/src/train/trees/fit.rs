@@ -1,12 +1,11 @@
-//! Gradient-boosted regression trees: what a volume's own load is learnt with, since they are fitted in a fraction of a second.
+//! Fitting trees.
 //!
 //! Friedman, "Greedy Function Approximation: A Gradient Boosting Machine" (2001), with squared loss; features in bins and trees that grow leaf by leaf,
 //! the best split first, as in LightGBM (Ke et al., NIPS 2017). No chance is involved: the same samples give the same trees.
 
 use std::collections::BinaryHeap;
 
-use crate::features::PlacementRow;
-use crate::placement::LifetimeModel;
+use super::{Node, Split, Trees};
 use crate::sim::Sample;
 
 /// Settings of a fit.
@@ -31,60 +30,6 @@ impl Default for TreeOptions {
 const BINS: usize = 64;
 /// Samples that a leaf is thought to have beside its own, which say nothing: keeps small leaves modest.
 const SHRINKAGE: f64 = 10.0;
-
-/// A node of a tree: an inner one sends rows on, a leaf adds its value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Node {
-    /// `None`: a leaf.
-    pub split: Option<Split>,
-    pub value: f32,
-}
-
-/// Rows whose feature is at most the threshold go to the first child.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Split {
-    pub feature: u16,
-    pub threshold: f32,
-    pub children: [u16; 2],
-}
-
-/// The sum of some trees and a constant.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Trees {
-    pub base: f32,
-    pub trees: Vec<Vec<Node>>,
-}
-
-impl Trees {
-    /// The answer for one row.
-    pub fn predict(&self, row: &[f32]) -> f32 {
-        self.base
-            + self
-                .trees
-                .iter()
-                .map(|tree| answer(tree, |split| row[usize::from(split.feature)] <= split.threshold))
-                .sum::<f32>()
-    }
-
-    /// The same number of trees, which all say nothing.
-    pub fn constant(&self) -> Self {
-        Self { trees: Vec::new(), ..*self }
-    }
-}
-
-impl LifetimeModel for Trees {
-    fn predict(&mut self, row: &PlacementRow) -> f32 {
-        Trees::predict(self, row)
-    }
-}
-
-fn answer(tree: &[Node], goes_first: impl Fn(&Split) -> bool) -> f32 {
-    let mut node = &tree[0];
-    while let Some(split) = &node.split {
-        node = &tree[usize::from(split.children[usize::from(!goes_first(split))])];
-    }
-    node.value
-}
 
 /// Trees fitted to the samples; without samples the constant 0.
 pub fn fit_trees<const W: usize>(samples: &[Sample<W>], options: &TreeOptions) -> Trees {
