@@ -5,6 +5,7 @@
 //! simulator and in unit tests.
 
 pub mod features;
+pub mod ghost;
 pub mod index;
 pub mod learn;
 pub mod midas;

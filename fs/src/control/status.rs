@@ -133,6 +133,26 @@ pub struct Advisor {
     pub last_error: Option<String>,
     /// Blocks by who chose the log head that they went to.
     pub placements: Vec<Placements>,
+    /// What the model has cost while it was in charge, against what the fallback alone would have.
+    #[serde(default)]
+    pub regret: Regret,
+}
+
+/// The account of what a model may cost. Costs are blocks moved per block written by users, while the model was in charge.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Regret {
+    /// `None` before a model was in charge.
+    pub cost: Option<f64>,
+    /// Of the fallback alone, in a miniature of the log.
+    pub fallback_cost: Option<f64>,
+    /// Blocks moved too many since the mount; negative if the model has saved some.
+    pub blocks: f64,
+    /// The same in per cent of what users wrote meanwhile.
+    pub percent: f64,
+    /// What is not paid back yet: with too much of it the model may not decide.
+    pub debt_blocks: f64,
+    /// How often the model was stopped for it.
+    pub stops: u64,
 }
 
 /// Learning on the mount's own load. Ratios are costs of choices on writes that came after the fit: below 1 the model is better.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use gleanfs_gc::advisor::ROWS_MAX;
+use gleanfs_gc::ghost;
 use gleanfs_gc::pair::{self, Pair};
 use gleanfs_gc::placement::NoSeparation;
 use gleanfs_gc::victim;
@@ -28,7 +29,7 @@ use crate::meta::volume::{Volume, VolumeOptions};
 use crate::namespace::Filesystem;
 use crate::namespace::api::Namespace;
 use crate::proxy::service::{Advice, AdviceOptions, Prepared};
-use crate::proxy::{Candidates, Surroundings, VictimSurroundings};
+use crate::proxy::{Candidates, LogAround, Surroundings, VictimSurroundings};
 use control::Controls;
 use stalls::Watched;
 
@@ -95,11 +96,21 @@ fn prepare_advice(options: &DaemonOptions) -> Result<Prepared> {
     Prepared::new(&options.advice).map_err(anyhow::Error::msg)
 }
 
-/// What the model proxy knows of the mount.
-fn surroundings(cleaner: &Arc<Cleaner>) -> Surroundings {
+/// What the model proxy knows of the mount. `victim`: the name of the fixed rule.
+fn surroundings(cleaner: &Arc<Cleaner>, volume: &Arc<Volume>, victim: &str) -> Surroundings {
     let segment_blocks = cleaner.segment_blocks();
-    let cleaner = Arc::clone(cleaner);
-    Surroundings { emergency: Box::new(move || cleaner.pressure() == Pressure::Emergency), segment_blocks }
+    let (pressed, cleaner, rooms) = (Arc::clone(cleaner), Arc::clone(cleaner), Arc::clone(volume));
+    let stored = move || {
+        let high = cleaner.marks().high;
+        u64::from(rooms.room().segments.saturating_sub(high)) * u64::from(segment_blocks)
+    };
+    let log = LogAround {
+        capacity_blocks: volume.usage().capacity,
+        stored_blocks: Box::new(stored),
+        victim: victim::by_name(victim).unwrap_or_else(|| Box::new(victim::CostAgeClass)),
+        ghost_blocks_max: ghost::BLOCKS_MAX,
+    };
+    Surroundings { emergency: Box::new(move || pressed.pressure() == Pressure::Emergency), segment_blocks, log }
 }
 
 /// What the proxy of victims knows of the mount.
@@ -226,7 +237,12 @@ impl Core {
         let cleaner = Cleaner::new(Arc::clone(&volume), Box::new(victim::Greedy), inline);
         let around_victims = surroundings_of_victims(&cleaner);
         let advice = advised
-            .start(Box::new(NoSeparation), surroundings(&cleaner), around_victims, Arc::clone(&volume.taps))
+            .start(
+                Box::new(NoSeparation),
+                surroundings(&cleaner, &volume, policy.victim.name()),
+                around_victims,
+                Arc::clone(&volume.taps),
+            )
             .map_err(anyhow::Error::msg)?;
         cleaner.set_recommender(advice.recommender());
         use_policy(policy, &cleaner, &volume, &advice);

@@ -7,7 +7,7 @@ use gleanfs_gc::advisor::ModelKind;
 use crate::cleaner::{Pressure, Work};
 use crate::control::Status;
 use crate::control::status::{
-    Advisor, Cleaner, DeciderWork, Memory, Placements, Protection, Segments, Space, Tap, Traffic,
+    Advisor, Cleaner, DeciderWork, Memory, Placements, Protection, Regret, Segments, Space, Tap, Traffic,
 };
 use crate::meta::volume::PlacedBlocks;
 use crate::types::BLOCK_SIZE;
@@ -121,7 +121,20 @@ fn cleaner(core: &Core) -> Cleaner {
 }
 
 fn advisor(core: &Core) -> Advisor {
-    Advisor { pressure: pressure(core), placements: placements(core), ..core.advice.status(ModelKind::Placement) }
+    let regret = core.advice.regret().map(|r| Regret {
+        cost: r.cost,
+        fallback_cost: r.ghost_cost,
+        blocks: r.regret_blocks,
+        percent: r.regret_percent,
+        debt_blocks: r.debt_blocks,
+        stops: r.stops,
+    });
+    Advisor {
+        pressure: pressure(core),
+        placements: placements(core),
+        regret: regret.unwrap_or_default(),
+        ..core.advice.status(ModelKind::Placement)
+    }
 }
 
 fn pressure(core: &Core) -> String {

@@ -10,7 +10,9 @@ use gleanfs_gc::advisor::{Answer, Costs, Decider, ROWS_MAX, TrustLevel};
 use gleanfs_gc::features::PLACEMENT;
 use gleanfs_gc::placement::lifetime_class;
 
+use super::ghosts::{Ghosts, LogAround};
 use super::oracle::{Deadlines, Oracle};
+use super::placement::Fallback;
 use super::questions::{Question, Questions};
 use super::shared::{Blocks, Evidence, Inheritance, Shared, level_of};
 
@@ -27,13 +29,16 @@ pub struct Surroundings {
     /// Whether cleaning is so pressing that nobody is asked.
     pub emergency: Box<dyn Fn() -> bool + Send>,
     pub segment_blocks: u32,
+    pub log: LogAround,
 }
 
 /// See the module.
 pub(super) struct Asker {
     shared: Arc<Shared>,
     oracle: Arc<dyn Oracle>,
-    around: Surroundings,
+    emergency: Box<dyn Fn() -> bool + Send>,
+    segment_blocks: u32,
+    ghosts: Ghosts,
     /// How long an answer is waited for.
     deadline: Duration,
     generation: u64,
@@ -50,11 +55,19 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub fn new(shared: Arc<Shared>, oracle: Arc<dyn Oracle>, deadline: Duration, around: Surroundings) -> Self {
+    pub fn new(
+        shared: Arc<Shared>,
+        oracle: Arc<dyn Oracle>,
+        deadline: Duration,
+        fallback: Fallback,
+        around: Surroundings,
+    ) -> Self {
         Self {
+            ghosts: Ghosts::new(Arc::clone(&shared), fallback, around.log),
             shared,
             oracle,
-            around,
+            emergency: around.emergency,
+            segment_blocks: around.segment_blocks,
             deadline,
             generation: 0,
             values: Vec::with_capacity(ROWS_MAX * PLACEMENT.len()),
@@ -87,7 +100,7 @@ impl Asker {
 
     /// Asks about a batch and stores what comes in time. What does not is asked again when somebody wants to know it again.
     fn ask(&mut self, batch: &[Question]) {
-        if (self.around.emergency)() {
+        if (self.emergency)() {
             return;
         }
         self.values.clear();
@@ -123,6 +136,8 @@ impl Asker {
             self.clock = (evidence.now, evidence.live_blocks);
         }
         let shared = Arc::clone(&self.shared);
+        let most = self.ghosts.passed(&evidence, shared.level());
+        *shared.regret.lock() = self.ghosts.status();
         let mut trust = shared.trust.lock();
         if let Some(service) = service.filter(|s| s.ready && s.serial != shared.serial()) {
             match shared.set_model(service.serial, service.reads) {
@@ -131,6 +146,7 @@ impl Asker {
             }
         }
         trust.worker(ready);
+        trust.permit(most);
         self.deadlines.tell(&*self.oracle, &mut trust);
         self.count(&mut trust, &evidence);
         let level = level_of(shared.authority, &trust, ready);
@@ -140,21 +156,25 @@ impl Asker {
             self.settled = self.clock.0 + self.clock.1 / SETTLING_SHARE;
             (self.model, self.fallback) = (Blocks::default(), Blocks::default());
         }
-        shared.set_asking(ready && !(self.around.emergency)());
+        shared.set_asking(ready && !(self.emergency)());
     }
 
     /// Tells trust what both choices cost.
     fn count(&mut self, trust: &mut gleanfs_gc::advisor::Trust, evidence: &Evidence) {
         let prices = &evidence.prices;
         let mean = |sum: f64| sum / prices.count.max(1) as f64;
-        let costs = Costs { model: mean(prices.model), fallback: mean(prices.fallback), alike: mean(prices.alike) };
+        let costs = Costs {
+            model: mean(prices.model.max(prices.leashed)),
+            fallback: mean(prices.fallback),
+            alike: mean(prices.alike),
+        };
         for _ in 0..prices.count.min(SCORED_MAX) {
             trust.scored(costs);
         }
         if self.clock.0 < self.settled {
             return;
         }
-        let unit = u64::from(self.around.segment_blocks.max(1));
+        let unit = u64::from(self.segment_blocks.max(1));
         for (by, sum, new) in [
             (Decider::Model, &mut self.model, &evidence.model),
             (Decider::Fallback, &mut self.fallback, &evidence.fallback),

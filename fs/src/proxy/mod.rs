@@ -10,6 +10,9 @@
 //! | `memo` | what the model has said, by likeness |
 //! | `questions` | what it is still to be asked |
 //! | `scores` | evidence while it only watches |
+//! | `sampled`, `ghosts` | what the fallback alone would have cost: samples of the load, and the miniature that they are told to |
+//! | `account` | what models may cost, for both kinds |
+//! | `clock` | seconds since the mount |
 //! | `shared` | all of these together, and the level of trust in force |
 //! | `asker`, `oracle` | the thread that asks and keeps the books of trust; whom it asks |
 //! | `victims`, `phases` | victims posted ahead, and the thread that asks for them; evidence of what they cost |
@@ -19,13 +22,19 @@
 //! No thread on the path of a write waits for another process or for the proxy's threads (I8). In an emergency nobody is asked; answers that are
 //! in memory stay in use.
 
+mod account;
+#[cfg(test)]
+mod adversaries;
 mod asker;
+mod clock;
+mod ghosts;
 pub mod learner;
 mod memo;
 mod oracle;
 mod phases;
 mod placement;
 mod questions;
+mod sampled;
 mod scores;
 pub mod service;
 mod shared;
@@ -39,11 +48,13 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gleanfs_gc::advisor::{TrustConfig, TrustLevel};
+use gleanfs_gc::advisor::{RegretStatus, TrustConfig, TrustLevel};
 use gleanfs_gc::placement::Placement;
 use parking_lot::Mutex;
 
+pub use account::Account;
 pub use asker::Surroundings;
+pub use ghosts::LogAround;
 pub use oracle::{Asked, Oracle, Service};
 pub use placement::{Fallback, LearnedPlacement};
 pub use shared::Authority;
@@ -51,7 +62,7 @@ pub use victims::{Candidates, VictimProxy, VictimSurroundings, victim_trust_conf
 
 /// Thresholds of trust for a mount: small enough that a load of a minute gets through all levels, if the model is worth it.
 pub fn trust_config() -> TrustConfig {
-    TrustConfig { scored_min: 1024, freed_min: 16, deadlines_window: 32, ..TrustConfig::default() }
+    TrustConfig { scored_min: 1024, alarm_min: 128, freed_min: 16, deadlines_window: 32, ..TrustConfig::default() }
 }
 
 /// How a model stands with the mount.
@@ -93,10 +104,12 @@ impl Proxy {
         fallback: Box<dyn Placement>,
         around: Surroundings,
     ) -> io::Result<Self> {
-        let shared = Arc::new(shared::Shared::new(authority, trust));
-        let asker = asker::Asker::new(Arc::clone(&shared), oracle, deadline, around);
+        let fallback = Arc::new(Mutex::new(fallback));
+        let sampler = around.log.sampler();
+        let shared = Arc::new(shared::Shared::new(authority, trust, sampler));
+        let asker = asker::Asker::new(Arc::clone(&shared), oracle, deadline, Arc::clone(&fallback), around);
         let thread = std::thread::Builder::new().name("proxy".into()).spawn(move || asker.run())?;
-        Ok(Self { shared, fallback: Arc::new(Mutex::new(fallback)), thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared, fallback, thread: Mutex::new(Some(thread)) })
     }
 
     /// The placement for a volume with this many data heads.
@@ -124,6 +137,16 @@ impl Proxy {
             efficiency: self.shared.trust.lock().status().efficiency,
             recommendations: self.shared.recommendations.load(Ordering::Relaxed),
         }
+    }
+
+    /// Of both kinds of models.
+    pub fn account(&self) -> Arc<Account> {
+        Arc::clone(&self.shared.account)
+    }
+
+    /// What models have cost.
+    pub fn regret(&self) -> RegretStatus {
+        *self.shared.regret.lock()
     }
 
     /// Ends the thread; it may be waiting for an answer, at most for the deadline.

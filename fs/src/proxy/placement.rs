@@ -24,10 +24,14 @@ use gleanfs_gc::segment::SegmentFacts;
 use parking_lot::Mutex;
 
 use super::scores::{Choices, Scores};
-use super::shared::{Evidence, Shared};
+use super::shared::{Authority, Evidence, Shared};
 
 /// Blocks of a stretch.
 const STRETCH_BLOCKS: u64 = 256;
+
+/// A model that had to earn its say goes so many classes beyond the fallback's at most. With one, a good model keeps nearly all that it gains, and one that
+/// answers anything costs a tenth where it would have cost as much again as everything.
+const LEASH_CLASSES: u8 = 1;
 
 /// The placement that decides when the model does not; shared with whoever may replace it.
 pub type Fallback = Arc<Mutex<Box<dyn Placement>>>;
@@ -100,8 +104,22 @@ impl LearnedPlacement {
             }
             Sharing::Together => {
                 self.classes = LIFETIME_CLASSES;
-                model.unwrap_or_else(|| self.lifetime_class_of(fallback, fallback_classes))
+                let rule = self.lifetime_class_of(fallback, fallback_classes);
+                model.map_or(rule, |model| self.leashed(model, rule))
             }
+        }
+    }
+
+    fn choices(&self, model: u8, fallback: u8, fallback_classes: u8) -> Choices {
+        let leashed = self.leashed(model, self.lifetime_class_of(fallback, fallback_classes));
+        Choices { model, leashed, fallback }
+    }
+
+    /// The model's class, or of those that are near enough to the fallback's the nearest.
+    fn leashed(&self, model: u8, rule: u8) -> u8 {
+        match self.shared.authority {
+            Authority::Earned(_) => model.clamp(rule.saturating_sub(LEASH_CLASSES), rule + LEASH_CLASSES),
+            Authority::Forced => model,
         }
     }
 
@@ -208,6 +226,7 @@ impl Placement for LearnedPlacement {
     }
 
     fn user_write(&mut self, w: &WriteFacts) -> u8 {
+        self.shared.sampled.written(w);
         let sharing = self.sharing();
         let row = self.history.user_row(w);
         let model = self.look(&row).map(|class| self.files.class(w, class));
@@ -217,7 +236,7 @@ impl Placement for LearnedPlacement {
         };
         let by = self.assigned(w.ino, w.first_block);
         let class = self.choose(by, model, fallback, fallback_classes, sharing);
-        let choices = model.map(|model| Choices { model, fallback });
+        let choices = model.map(|model| self.choices(model, fallback, fallback_classes));
         self.note(w.into(), choices, by, w.blocks);
         class
     }
@@ -233,7 +252,7 @@ impl Placement for LearnedPlacement {
         };
         let by = self.assigned(m.ino, m.first_block);
         let class = self.choose(by, model, fallback, fallback_classes, sharing);
-        let choices = model.map(|model| Choices { model, fallback });
+        let choices = model.map(|model| self.choices(model, fallback, fallback_classes));
         self.note(m.into(), choices, by, m.blocks);
         class
     }
@@ -258,6 +277,7 @@ impl Placement for LearnedPlacement {
     }
 
     fn discarded(&mut self, d: &DiscardFacts) {
+        self.shared.sampled.discarded(d);
         self.history.discarded(d);
         self.scores.discarded(d);
         self.fallback.lock().discarded(d);
@@ -289,13 +309,17 @@ impl From<&MoveFacts> for Place {
 mod tests {
     use gleanfs_gc::advisor::TrustConfig;
     use gleanfs_gc::features::LikenessMask;
+    use gleanfs_gc::ghost::Sampler;
     use gleanfs_gc::placement::{SepBit, merge};
 
-    use super::super::shared::Authority;
     use super::*;
 
     fn placement(heads: u8) -> (Arc<Shared>, LearnedPlacement) {
-        let shared = Arc::new(Shared::new(Authority::Earned(TrustLevel::Recommendation), TrustConfig::default()));
+        let shared = Arc::new(Shared::new(
+            Authority::Earned(TrustLevel::Recommendation),
+            TrustConfig::default(),
+            Sampler::new(1 << 20, 1 << 15),
+        ));
         let fallback: Fallback = Arc::new(Mutex::new(Box::new(SepBit::default())));
         let placement = LearnedPlacement::new(Arc::clone(&shared), fallback, heads);
         (shared, placement)
@@ -347,7 +371,8 @@ mod tests {
             p.user_write(&w);
             answer(&shared, 4);
             let class = p.user_write(&w);
-            assert!(!p.by_model() || class == 4);
+            // The fallback says 1, and the model may go a class beyond.
+            assert!(!p.by_model() || class == 2, "{class}");
             p.by_model()
         });
         assert!((50..64).contains(&by_model.count()), "one stretch in sixteen stays the fallback's");
@@ -357,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn at_collaboration_each_decides_for_half_and_all_heads_are_shared() {
+    fn at_collaboration_the_model_decides_for_an_eighth_and_all_heads_are_shared() {
         let (shared, mut p) = placement(6);
         shared.set_model(1, LikenessMask::ALL);
         shared.set_asking(true);
@@ -374,10 +399,11 @@ mod tests {
             p.cleaning_write(&m);
             answer(&shared, 5);
             let class = p.cleaning_write(&m);
-            assert_eq!((merge(5, p.classes(), 6), p.by_model() && class != 5), (5, false));
+            // The fallback says 2, and the model may go a class beyond.
+            assert_eq!((merge(5, p.classes(), 6), class), (5, if p.by_model() { 3 } else { 2 }));
             *(if p.by_model() { &mut model } else { &mut fallback }) += 1;
         }
-        assert!(model > 16 && fallback > 16, "{model} {fallback}");
+        assert!((2..16).contains(&model) && fallback > 48, "{model} {fallback}");
         let evidence = shared.take_evidence();
         assert_eq!(evidence.model.moved + evidence.fallback.moved, 128);
         assert_eq!((evidence.model.written, evidence.now), (0, 1000));
@@ -391,6 +417,6 @@ mod tests {
             p.user_write(&WriteFacts { first_block: n * STRETCH_BLOCKS, ..write(n) });
         }
         let evidence = shared.take_evidence();
-        assert!(evidence.model.written > 16 && evidence.fallback.written > 16, "{evidence:?}");
+        assert!(evidence.model.written > 1 && evidence.fallback.written > 48, "{evidence:?}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A class is a promise that its blocks die at about the same time. So the price of a choice is how far the block's lifetime was from what
 //! its class lives on average: squared, in log2, the average taken from earlier outcomes only. Model and fallback are both priced on
-//! the same sampled blocks, whoever decided them; that one has more classes than the other is its own merit. A sampled block's lifetime
+//! the same sampled blocks, whoever decided them; the model twice, for what it says and for what would be made of it, and the worse price counts: that one has more classes than the other is its own merit. A sampled block's lifetime
 //! is known when it is written again; one that lives longer than there are live blocks counts as living twice as long as it has.
 
 use gleanfs_gc::placement::{DiscardFacts, LIFETIME_CLASSES};
@@ -25,6 +25,7 @@ struct Sample {
     block: u64,
     written: u64,
     model: u8,
+    leashed: u8,
     fallback: u8,
 }
 
@@ -50,6 +51,8 @@ impl Reputation {
 pub struct Prices {
     pub count: u64,
     pub model: f64,
+    /// Of the model's choices as they would be put into force.
+    pub leashed: f64,
     pub fallback: f64,
     /// Had all blocks been put into one class.
     pub alike: f64,
@@ -59,6 +62,7 @@ impl Prices {
     pub fn add(&mut self, more: &Self) {
         self.count += more.count;
         self.model += more.model;
+        self.leashed += more.leashed;
         self.fallback += more.fallback;
         self.alike += more.alike;
     }
@@ -68,6 +72,7 @@ impl Prices {
 pub struct Scores {
     samples: Box<[Sample]>,
     model: [Reputation; CLASSES],
+    leashed: [Reputation; CLASSES],
     fallback: [Reputation; CLASSES],
     alike: Reputation,
     prices: Prices,
@@ -77,6 +82,8 @@ pub struct Scores {
 #[derive(Clone, Copy, Debug)]
 pub struct Choices {
     pub model: u8,
+    /// What would be put into force of the model's.
+    pub leashed: u8,
     pub fallback: u8,
 }
 
@@ -85,6 +92,7 @@ impl Scores {
         Self {
             samples: vec![Sample::default(); SAMPLES].into(),
             model: [Reputation::default(); CLASSES],
+            leashed: [Reputation::default(); CLASSES],
             fallback: [Reputation::default(); CLASSES],
             alike: Reputation::default(),
             prices: Prices::default(),
@@ -122,7 +130,9 @@ impl Scores {
             self.outcome(old, lived * 2, live_blocks);
         }
         self.samples[slot] = match choices {
-            Some(Choices { model, fallback }) => Sample { block: hash, written: now, model, fallback },
+            Some(Choices { model, leashed, fallback }) => {
+                Sample { block: hash, written: now, model, leashed, fallback }
+            }
             None => Sample::default(),
         };
     }
@@ -143,10 +153,11 @@ impl Scores {
     fn outcome(&mut self, sample: Sample, lived: u64, live_blocks: u64) {
         let outcome = (lived as f64 / live_blocks.max(1) as f64).log2();
         let model = self.model[usize::from(sample.model) % CLASSES].price(outcome);
+        let leashed = self.leashed[usize::from(sample.leashed) % CLASSES].price(outcome);
         let fallback = self.fallback[usize::from(sample.fallback) % CLASSES].price(outcome);
         let alike = self.alike.price(outcome);
-        if let (Some(model), Some(fallback), Some(alike)) = (model, fallback, alike) {
-            self.prices.add(&Prices { count: 1, model, fallback, alike });
+        if let (Some(model), Some(leashed), Some(fallback), Some(alike)) = (model, leashed, fallback, alike) {
+            self.prices.add(&Prices { count: 1, model, leashed, fallback, alike });
         }
     }
 
@@ -158,6 +169,7 @@ impl Scores {
     /// Another model: what the old one's classes meant is forgotten.
     pub fn model_changed(&mut self) {
         self.model = [Reputation::default(); CLASSES];
+        self.leashed = [Reputation::default(); CLASSES];
         self.samples.fill(Sample::default());
         self.prices = Prices::default();
     }
@@ -214,11 +226,12 @@ mod tests {
 
     #[test]
     fn whoever_knows_the_lifetimes_is_cheaper() {
-        let knows = |block: u64| Choices { model: if block < 64 { 0 } else { 5 }, fallback: (block % 2) as u8 };
+        let choices = |model, fallback| Choices { model, leashed: model, fallback };
+        let knows = |block: u64| choices(if block < 64 { 0 } else { 5 }, (block % 2) as u8);
         let (mut scores, prices) = run(knows);
         assert!(prices.count > 100 && prices.model < 0.2 * prices.fallback, "{prices:?}");
         assert_eq!(scores.take(), Prices::default());
-        let same = |block: u64| Choices { model: (block % 2) as u8, fallback: (block % 2) as u8 };
+        let same = |block: u64| choices((block % 2) as u8, (block % 2) as u8);
         let (_, prices) = run(same);
         assert_eq!(prices.model, prices.fallback);
     }
@@ -228,7 +241,7 @@ mod tests {
         let mut scores = Scores::new();
         for now in 0..20_000u64 {
             let short = now.is_multiple_of(2);
-            let choices = Choices { model: u8::from(short), fallback: 0 };
+            let choices = Choices { model: u8::from(short), leashed: u8::from(short), fallback: 0 };
             scores.placed(now, 0, false, now, LIVE, Some(choices));
             let lived = if short { 16 } else { 2048 };
             if let Some(born) = now.checked_sub(lived).filter(|born| born.is_multiple_of(2) == short) {
@@ -243,7 +256,7 @@ mod tests {
 
     #[test]
     fn classes_of_the_fallback_are_known_by_what_became_of_them() {
-        let (scores, _) = run(|block| Choices { model: 0, fallback: if block < 64 { 1 } else { 0 } });
+        let (scores, _) = run(|block| Choices { model: 0, leashed: 0, fallback: u8::from(block < 64) });
         // 128 of 4096 writes: log2 is -5; 4096: 0.
         assert!(scores.lifetime_class_of(1, 2) <= 2 && scores.lifetime_class_of(0, 2) >= 4);
         assert_eq!(scores.lifetime_class_of(3, 6), 3, "unknown: by rank");

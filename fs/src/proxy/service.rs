@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use gleanfs_gc::advisor::{
     Advisor, AdvisorConfig, AdvisorState, AdvisorStatus, Host, MODEL_BYTES_MAX, ModelCard, ModelInfo, ModelKind,
-    ModelRole, NamedModel, Rules, TrustLevel, check_file, declared_kind,
+    ModelRole, NamedModel, RegretStatus, Rules, TrustLevel, check_file, declared_kind,
 };
 use gleanfs_gc::features::{PLACEMENT, SCHEMA, VICTIM};
 use gleanfs_gc::placement::Placement;
@@ -127,8 +127,10 @@ impl Prepared {
         let placement = serve(self.placement, |asked, deadline| {
             Proxy::start(asked, authority, trust_config(), deadline, fallback, around).map_err(failed)
         })?;
+        let account = placement.as_ref().ok().map(|served| served.proxy.account());
         let victim = serve(self.victim, |asked, deadline| {
-            VictimProxy::start(asked, authority, victim_trust_config(), deadline, around_victims).map_err(failed)
+            let trust = victim_trust_config();
+            VictimProxy::start(asked, authority, trust, deadline, account, around_victims).map_err(failed)
         })?;
         let learner = match (&placement, first, self.learning) {
             (Ok(served), Some(first), Learning::Shadow | Learning::On) => {
@@ -286,6 +288,11 @@ impl Advice {
             last_error: advisor.last_error.clone(),
             ..status::Advisor::default()
         }
+    }
+
+    /// What the model of placement has cost.
+    pub fn regret(&self) -> Option<RegretStatus> {
+        Some(self.placement.as_ref().ok()?.proxy.regret())
     }
 
     /// How learning on this mount's load stands.

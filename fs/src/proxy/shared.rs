@@ -2,15 +2,19 @@
 //!
 //! Everything here is read and written without waiting for the other side: atomics, and short locks that hold nothing but a copy.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
 
-use gleanfs_gc::advisor::{Decider, Trust, TrustConfig, TrustLevel};
+use gleanfs_gc::advisor::{Decider, RegretStatus, Trust, TrustConfig, TrustLevel};
 use gleanfs_gc::features::{Likeness, LikenessMask, PlacementRow, rounded};
+use gleanfs_gc::ghost::Sampler;
 use parking_lot::Mutex;
 
+use super::account::Account;
+use super::clock::Clock;
 use super::memo::{Known, Memo};
 use super::questions::{Question, Questions};
+use super::sampled::Sampled;
 use super::scores::Prices;
 
 /// How much the mount's options let a model decide.
@@ -80,7 +84,11 @@ pub enum Inheritance {
 pub struct Shared {
     pub memo: Memo,
     pub questions: Questions,
+    pub sampled: Sampled,
     pub trust: Mutex<Trust>,
+    pub account: Arc<Account>,
+    /// What models have cost; written by the thread alone.
+    pub regret: Mutex<RegretStatus>,
     /// Predictions that were taken into the table.
     pub recommendations: AtomicU64,
     pub authority: Authority,
@@ -96,16 +104,19 @@ pub struct Shared {
     mask: AtomicU32,
     /// Whether questions have a chance to be answered.
     asking: AtomicBool,
-    since: Instant,
+    pub clock: Clock,
     evidence: Mutex<Evidence>,
 }
 
 impl Shared {
-    pub fn new(authority: Authority, trust: TrustConfig) -> Self {
+    pub fn new(authority: Authority, trust: TrustConfig, sampler: Sampler) -> Self {
         Self {
             memo: Memo::new(),
             questions: Questions::new(),
+            sampled: Sampled::new(sampler),
             trust: Mutex::new(Trust::new(trust)),
+            account: Arc::default(),
+            regret: Mutex::default(),
             recommendations: AtomicU64::new(0),
             authority,
             level: AtomicU8::new(TrustLevel::Fallback as u8),
@@ -115,7 +126,7 @@ impl Shared {
             fallbacks: AtomicU64::new(0),
             mask: AtomicU32::new(LikenessMask::ALL.bits()),
             asking: AtomicBool::new(false),
-            since: Instant::now(),
+            clock: Clock::new(),
             evidence: Mutex::default(),
         }
     }
@@ -178,7 +189,7 @@ impl Shared {
     }
 
     pub fn now_secs(&self) -> u64 {
-        self.since.elapsed().as_secs()
+        self.clock.now_secs()
     }
 
     /// What the model said of rows like this one, if that is at hand and current; sees to it that it will be. Never waits, never allocates.

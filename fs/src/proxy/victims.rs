@@ -17,6 +17,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::cleaner::{Recommendation, Recommender};
 
+use super::account::Account;
 use super::oracle::{Deadlines, Oracle};
 use super::phases::{Phases, costs_in_shadow};
 use super::shared::{Authority, level_of};
@@ -71,6 +72,8 @@ struct Posted {
     recommendations: AtomicU64,
     trust: Mutex<Trust>,
     authority: Authority,
+    /// What models may cost; `None` if nobody keeps an account.
+    account: Option<Arc<Account>>,
 }
 
 #[derive(Default)]
@@ -123,6 +126,7 @@ impl VictimProxy {
         authority: Authority,
         trust: TrustConfig,
         deadline: Duration,
+        account: Option<Arc<Account>>,
         around: VictimSurroundings,
     ) -> io::Result<Self> {
         let posted = Arc::new(Posted {
@@ -134,6 +138,7 @@ impl VictimProxy {
             recommendations: AtomicU64::new(0),
             trust: Mutex::new(Trust::new(trust)),
             authority,
+            account,
         });
         let asker = Asker::new(Arc::clone(&posted), oracle, deadline, around);
         let thread = std::thread::Builder::new().name("victims".into()).spawn(move || asker.run())?;
@@ -251,6 +256,9 @@ impl Asker {
             self.phases.model_changed(now);
         }
         trust.worker(ready);
+        if let Some(account) = &posted.account {
+            trust.permit(account.most_for_victims());
+        }
         self.deadlines.tell(&*self.oracle, &mut trust);
         if let Some(costs) = self.phases.look(level_before, now, live, moved) {
             (0..SCORES_PER_PHASE).for_each(|_| trust.scored(costs));
@@ -266,6 +274,9 @@ impl Asker {
             Authority::Earned(_) => self.phases.decider(level) == Decider::Model,
         };
         posted.by_model.store(by_model, Ordering::Relaxed);
+        if let Some(account) = posted.account.as_ref().filter(|_| level > TrustLevel::Learning) {
+            account.victims_decide();
+        }
     }
 
     /// Asks about the candidates of this moment and posts what comes in time.
@@ -373,7 +384,7 @@ mod tests {
         };
         let oracle = Arc::new(Contrary { answers: AtomicBool::new(answers), asked: Mutex::default() });
         let around = VictimSurroundings { emergency: Box::new(move || emergency), look: Box::new(look) };
-        let proxy = VictimProxy::start(oracle, Authority::Forced, victim_trust_config(), LOOK_EVERY, around);
+        let proxy = VictimProxy::start(oracle, Authority::Forced, victim_trust_config(), LOOK_EVERY, None, around);
         (proxy.unwrap(), now)
     }
 

@@ -17,6 +17,7 @@
 //! | `local` | a model in this process, for tools |
 //! | `process`, `channel`, `proxy`, `supervisor`, `swap`, `shadow`, `watch` | the daemon's side |
 //! | `trust` | how much the recommendations may decide |
+//! | `regret` | how much that may cost |
 
 mod channel;
 mod check;
@@ -30,6 +31,7 @@ mod protobuf;
 pub(crate) mod protocol;
 mod proxy;
 mod region;
+mod regret;
 pub(crate) mod reserve;
 mod ring;
 pub(crate) mod sandbox;
@@ -49,6 +51,7 @@ pub use probe::{ProbeReport, check_model};
 pub use protocol::{Answer, Batch, FEATURES_MAX, ModelKind, ROWS_MAX, SLOTS};
 pub use proxy::Advisor;
 pub use region::Region;
+pub use regret::{Period, Regret, RegretConfig, RegretStatus};
 pub use status::{AdvisorState, AdvisorStatus, ModelInfo, ModelRole};
 pub use trust::{Costs, Decider, Trust, TrustConfig, TrustLevel, TrustStatus};
 pub use worker::{Hooks, Plain, worker_main};

@@ -24,7 +24,7 @@ pub enum TrustLevel {
     Fallback,
     /// The fallback decides; the model's answers are scored against its choices.
     Learning,
-    /// Each decides half of the operations.
+    /// The model decides an eighth of the operations: enough to see what comes of it, too little to do harm.
     Collaboration,
     /// The model decides.
     Recommendation,
@@ -45,7 +45,7 @@ impl TrustLevel {
         let bucket = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
         let model_buckets = match self {
             TrustLevel::Fallback | TrustLevel::Learning => 0,
-            TrustLevel::Collaboration => 8,
+            TrustLevel::Collaboration => 2,
             TrustLevel::Recommendation => 15,
         };
         if bucket < model_buckets { Decider::Model } else { Decider::Fallback }
@@ -81,6 +81,9 @@ pub struct TrustConfig {
     pub demote_ratio: f64,
     /// The same while learning, where nothing is at stake and little is known at first.
     pub demote_ratio_learning: f64,
+    /// Of the last so many scores a ratio above this ends trust at once: nothing like the model that was trusted.
+    pub alarm_min: u64,
+    pub alarm_ratio: f64,
     /// The same for work.
     pub demote_ratio_work: f64,
     /// Deadlines that make up one judgement of punctuality.
@@ -106,6 +109,8 @@ impl Default for TrustConfig {
             behind_times: 3,
             demote_ratio: 1.2,
             demote_ratio_learning: 2.0,
+            alarm_min: 64,
+            alarm_ratio: 2.0,
             demote_ratio_work: 1.4,
             deadlines_window: 64,
             missed_share_max: 0.25,
@@ -155,7 +160,11 @@ pub struct Trust {
     config: TrustConfig,
     level: TrustLevel,
     available: bool,
+    /// What the account of what models have cost allows.
+    most: TrustLevel,
     scores: Scores,
+    /// Those of the alarm.
+    recent: Scores,
     model: Work,
     fallback: Work,
     /// What the two groups of *collaboration* cost while the fallback decides for both.
@@ -178,6 +187,15 @@ pub struct Trust {
 struct Scores {
     count: u64,
     costs: Costs,
+}
+
+impl Scores {
+    fn add(&mut self, costs: &Costs) {
+        self.count += 1;
+        self.costs.model += costs.model;
+        self.costs.fallback += costs.fallback;
+        self.costs.alike += costs.alike;
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -209,7 +227,9 @@ impl Trust {
             config,
             level: TrustLevel::Fallback,
             available: false,
+            most: TrustLevel::Recommendation,
             scores: Scores::default(),
+            recent: Scores::default(),
             model: Work::default(),
             fallback: Work::default(),
             before: [Work::default(); 2],
@@ -251,10 +271,19 @@ impl Trust {
         }
     }
 
+    /// The most that a model may decide ([`super::Regret::most`]), from now on and at once.
+    pub fn permit(&mut self, most: TrustLevel) {
+        self.most = most;
+        // No fall, which would take more evidence next time: the account sees to it that there is time enough.
+        while self.level > most.max(TrustLevel::Learning) {
+            self.step_down();
+        }
+    }
+
     /// Another model: what was seen of the old one means nothing.
     pub fn model_changed(&mut self) {
-        let (available, promotions, demotions) = (self.available, self.promotions, self.demotions);
-        *self = Trust { promotions, demotions, ..Trust::new(self.config) };
+        let Trust { config, available, most, promotions, demotions, .. } = *self;
+        *self = Trust { most, promotions, demotions, ..Trust::new(config) };
         self.worker(available);
     }
 
@@ -270,11 +299,16 @@ impl Trust {
         if self.level() == TrustLevel::Fallback || !costs.are_usable() {
             return;
         }
-        self.scores.count += 1;
-        let sum = &mut self.scores.costs;
-        sum.model += costs.model;
-        sum.fallback += costs.fallback;
-        sum.alike += costs.alike;
+        self.scores.add(&costs);
+        self.recent.add(&costs);
+        if self.recent.count >= self.config.alarm_min {
+            let Costs { model, fallback, .. } = std::mem::take(&mut self.recent).costs;
+            if self.level > TrustLevel::Learning && self.compare(model, fallback) > self.config.alarm_ratio {
+                self.efficiency = Some(self.compare(model, fallback));
+                self.fall_to_learning();
+                return;
+            }
+        }
         if self.scores.count >= self.config.scored_min {
             let Costs { model, fallback, alike } = std::mem::take(&mut self.scores).costs;
             self.judge(self.compare(model, fallback), self.compare(alike, fallback));
@@ -388,7 +422,10 @@ impl Trust {
             return;
         }
         self.good = if ratio <= self.config.promote_ratio { self.good + 1 } else { self.good.saturating_sub(1) };
-        if self.good >= self.probation && self.deadlines.share <= self.config.missed_share_promote {
+        if self.level < self.most
+            && self.good >= self.probation
+            && self.deadlines.share <= self.config.missed_share_promote
+        {
             self.step_up();
         }
     }
@@ -397,6 +434,13 @@ impl Trust {
     fn fall(&mut self) {
         self.probation = (self.probation * 2).min(PROBATION_MAX);
         self.step_down();
+    }
+
+    fn fall_to_learning(&mut self) {
+        while self.level > TrustLevel::Collaboration {
+            self.step_down();
+        }
+        self.fall();
     }
 
     fn step_up(&mut self) {
@@ -429,7 +473,7 @@ impl Trust {
 
     /// Each level is judged on what was seen at it.
     fn forget(&mut self) {
-        self.scores = Scores::default();
+        (self.scores, self.recent) = (Scores::default(), Scores::default());
         self.model = Work::default();
         self.fallback = Work::default();
         (self.behind, self.good) = (0, 0);
@@ -615,12 +659,33 @@ mod tests {
     }
 
     #[test]
+    fn who_owes_goes_back_to_learning_and_rises_no_more_until_it_is_paid() {
+        let mut trust = at_recommendation();
+        trust.permit(TrustLevel::Learning);
+        for _ in 0..10 {
+            score(&mut trust, 1.0, 2.0);
+            assert_eq!(trust.level(), TrustLevel::Learning);
+        }
+        trust.model_changed();
+        score(&mut trust, 1.0, 2.0);
+        assert_eq!(trust.level(), TrustLevel::Learning, "another model owes the same");
+        trust.permit(TrustLevel::Collaboration);
+        (0..10).for_each(|_| score(&mut trust, 1.0, 2.0));
+        assert_eq!(trust.level(), TrustLevel::Collaboration);
+        trust.permit(TrustLevel::Recommendation);
+        score(&mut trust, 1.0, 2.0);
+        assert_eq!(trust.level(), TrustLevel::Recommendation);
+        score(&mut trust, 5.0, 2.0);
+        assert_eq!(trust.level(), TrustLevel::Learning, "nothing like what was trusted");
+    }
+
+    #[test]
     fn operations_are_shared_out_by_level() {
         let share = |trust: &Trust| (0..16_000).filter(|&ino| trust.assign(ino) == Decider::Model).count();
         assert_eq!(share(&ready()), 0);
         let mut trust = ready();
         score(&mut trust, 1.0, 2.0);
-        assert!((7_500..8_500).contains(&share(&trust)), "{}", share(&trust));
+        assert!((1_800..2_200).contains(&share(&trust)), "{}", share(&trust));
         assert!((14_500..15_500).contains(&share(&at_recommendation())));
     }
 

@@ -181,6 +181,11 @@ impl Simulator {
         &self.index
     }
 
+    /// When the cleaner starts from now on. A trigger that the geometry has no room for ends in a panic.
+    pub fn set_trigger(&mut self, trigger: Trigger) {
+        self.geometry.trigger = trigger;
+    }
+
     /// From now on counts victims and deaths, beginning at nothing.
     pub fn count(&mut self) {
         self.tally = Some(Box::default());

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::cli::size::Size;
-use crate::control::status::{Advisor, Cleaner, Learning, Segments, Stall, Status, Tap, Traffic};
+use crate::control::status::{Advisor, Cleaner, Learning, Regret, Segments, Stall, Status, Tap, Traffic};
 
 /// Sections of `name  value` lines; what is not known is a dash.
 pub fn text(status: &Status) -> String {
@@ -117,11 +117,25 @@ fn advisor(out: &mut String, of: &str, advisor: &Advisor) {
         format_args!("{made} in {batches} batches, {missed} deadlines missed, p50 {p50}, p99 {p99}"),
     );
     line(out, "  model over fallback", format_args!("{} (cost of its choices)", ratio(advisor.efficiency)));
+    if let (Some(cost), Some(fallback)) = (advisor.regret.cost, advisor.regret.fallback_cost) {
+        regret(out, &advisor.regret, cost, fallback);
+    }
     for placed in &advisor.placements {
         let (user, moved) = (placed.user_blocks, placed.moved_blocks);
         let name = format!("  placed by {}", placed.decider);
         line(out, &name, format_args!("{user} blocks written, {moved} moved"));
     }
+}
+
+/// What the model has cost while it was in charge.
+fn regret(out: &mut String, regret: &Regret, cost: f64, fallback: f64) {
+    line(out, "  moved per written", format_args!("{cost:.3} in charge, {fallback:.3} by the fallback's miniature"));
+    let Regret { blocks, percent, debt_blocks, stops, .. } = regret;
+    line(
+        out,
+        "  regret",
+        format_args!("{blocks:.0} blocks ({percent:+.2} % of writes), debt {debt_blocks:.0}, stopped {stops} times"),
+    );
 }
 
 fn learning(out: &mut String, learning: &Learning) {
@@ -184,6 +198,8 @@ mod tests {
         status.segments.utilization[9] = 42;
         status.cleaner.deciders.push(DeciderWork { decider: "model".into(), segments: 17, ..DeciderWork::default() });
         status.stalls.push(Stall { operation: "write".into(), duration_us: 12_500, at_secs: 9 });
+        status.advisor.regret =
+            Regret { cost: Some(0.5), fallback_cost: Some(0.475), blocks: 1234.4, ..Regret::default() };
         status.latched = Some("flush failed".into());
         let text = text(&status);
         for part in
@@ -191,6 +207,7 @@ mod tests {
         {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+        assert!(text.contains("0.500 in charge, 0.475 by") && text.contains("1234 blocks (+0.00 %"), "{text}");
         assert!(text.contains("flush failed") && text.contains("io_flusher no"));
     }
 }
