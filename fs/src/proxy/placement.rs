@@ -29,7 +29,7 @@ use super::shared::{Authority, Evidence, Shared};
 /// Blocks of a stretch.
 const STRETCH_BLOCKS: u64 = 256;
 
-/// A model that had to earn its say goes so many classes beyond the fallback's at most. With one, a good model keeps nearly all that it gains, and one that
+/// A model that had to earn its say goes so many classes beyond the fallback's at most, unless it was examined on this mount's own load. With one, a good model keeps nearly all that it gains, and one that
 /// answers anything costs a tenth where it would have cost as much again as everything.
 const LEASH_CLASSES: u8 = 1;
 
@@ -118,6 +118,8 @@ impl LearnedPlacement {
     /// The model's class, or of those that are near enough to the fallback's the nearest.
     fn leashed(&self, model: u8, rule: u8) -> u8 {
         match self.shared.authority {
+            // Where the rule knows nothing, as of new files, it calls all alike, and what is worth knowing is further away than that.
+            Authority::Earned(_) if self.shared.is_examined() => model,
             Authority::Earned(_) => model.clamp(rule.saturating_sub(LEASH_CLASSES), rule + LEASH_CLASSES),
             Authority::Forced => model,
         }

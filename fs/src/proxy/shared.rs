@@ -99,6 +99,8 @@ pub struct Shared {
     lineage: AtomicU64,
     /// The next model does.
     successor: AtomicBool,
+    /// The model in service was fitted to this mount's load, and better than the rule on writes that came after.
+    examined: AtomicBool,
     /// Counts the fallbacks.
     fallbacks: AtomicU64,
     mask: AtomicU32,
@@ -123,6 +125,7 @@ impl Shared {
             serial: AtomicU64::new(0),
             lineage: AtomicU64::new(0),
             successor: AtomicBool::new(false),
+            examined: AtomicBool::new(false),
             fallbacks: AtomicU64::new(0),
             mask: AtomicU32::new(LikenessMask::ALL.bits()),
             asking: AtomicBool::new(false),
@@ -157,6 +160,7 @@ impl Shared {
     /// Another model answers from now on; what the old one has said does not count any more.
     pub fn set_model(&self, serial: u64, reads: LikenessMask) -> Inheritance {
         let heir = self.successor.swap(false, Ordering::Relaxed) && self.serial() != 0;
+        self.examined.store(heir, Ordering::Relaxed);
         if !heir {
             self.lineage.fetch_add(1, Ordering::Relaxed);
         }
@@ -168,6 +172,11 @@ impl Shared {
     /// The next model was better than the one in charge on the same writes.
     pub fn expect_successor(&self, expected: bool) {
         self.successor.store(expected, Ordering::Relaxed);
+    }
+
+    /// Whether the model in service has been better than the rule on this mount's own later writes.
+    pub fn is_examined(&self) -> bool {
+        self.examined.load(Ordering::Relaxed)
     }
 
     /// How often a model came of which nothing was known.
