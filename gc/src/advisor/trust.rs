@@ -287,12 +287,6 @@ impl Trust {
         self.worker(available);
     }
 
-    /// Another model that has been better than this one on the same writes: it keeps the level, and is judged by what it does from now on.
-    pub fn succeeded(&mut self) {
-        self.forget();
-        self.behind = 0;
-    }
-
     /// What choices for a block would have cost.
     pub fn scored(&mut self, costs: Costs) {
         self.observed();

@@ -171,7 +171,7 @@ impl Pupilage {
 
     fn listen(&mut self) -> io::Result<()> {
         match read_line(&mut self.socket)? {
-            Some(Answer::Taken(number)) => self.trainer.taken(number),
+            Some(Answer::Taken(_)) => self.trainer.taken(),
             Some(Answer::TakenBack) => self.trainer.taken_back(),
             Some(Answer::Refused(_)) | None => {}
         }

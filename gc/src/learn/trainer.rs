@@ -20,7 +20,7 @@ const CANDIDATES: usize = 2;
 /// A candidate must cost less than this share of what the rule costs ...
 const BETTER_THAN_RULE: f64 = 0.97;
 /// ... and than this of what the model in charge does.
-const BETTER_THAN_MODEL: f64 = 0.985;
+const BETTER_THAN_MODEL: f64 = 0.95;
 /// A model of ours that costs more than this over the rule, so many times in a row, is taken back.
 const WORSE_THAN_RULE: f64 = 1.03;
 const WORSE_TIMES: u32 = 2;
@@ -68,8 +68,8 @@ pub struct Trainer {
     options: TreeOptions,
     /// The oldest first.
     candidates: VecDeque<Fitted>,
-    /// Ours, in charge since that clock.
-    in_charge: Option<(u64, u64)>,
+    /// Since when models of ours have been in charge.
+    in_charge: Option<u64>,
     worse: u32,
     clock: u64,
     findings: Findings,
@@ -114,9 +114,10 @@ impl Trainer {
         self.pupil.is_due(self.clock)
     }
 
-    /// An offer was taken: that model chooses from now on.
-    pub fn taken(&mut self, number: u64) {
-        (self.in_charge, self.worse) = (Some((number, self.clock)), 0);
+    /// An offer was taken: it chooses from now on.
+    pub fn taken(&mut self) {
+        self.in_charge.get_or_insert(self.clock);
+        self.worse = 0;
     }
 
     /// What is in charge is not ours any more.
@@ -139,7 +140,7 @@ impl Trainer {
     }
 
     fn examine(&mut self, lessons: &[Lesson]) -> Said {
-        if let Some((_, since)) = self.in_charge {
+        if let Some(since) = self.in_charge {
             let later = later_than(lessons, since);
             self.findings.in_charge = compare(&later, |l| l.opinions.model, |l| l.opinions.rule);
             let worse = self.findings.in_charge.is_some_and(|exam| exam.ratio > WORSE_THAN_RULE);
@@ -303,7 +304,7 @@ mod tests {
         let offers = offered(&overhear(&mut trainer, Box::new(Ewma), Some(model))).len();
         assert!(offers <= 4, "{offers} of 16 fits, {:?}", trainer.findings());
         let mut trainer = Trainer::new(3);
-        trainer.taken(1);
+        trainer.taken();
         let said = overhear(&mut trainer, Box::new(Ewma), Some(Box::new(NoSeparation)));
         assert_eq!(said.first(), Some(&Said::Withdraw), "{:?}", trainer.findings());
     }
