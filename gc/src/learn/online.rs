@@ -2,7 +2,7 @@
 
 use super::pupil::Pupil;
 use crate::features::PlacementRow;
-use crate::placement::{DiscardFacts, Ewma, LIFETIME_CLASSES, MoveFacts, Opinions, Placement, WriteFacts};
+use crate::placement::{DiscardFacts, Ewma, FileClasses, LIFETIME_CLASSES, MoveFacts, Opinions, Placement, WriteFacts};
 use crate::train::{TreeOptions, Trees, fit_trees};
 
 use super::{CLASS_WIDTH, COLDEST, SAMPLES_MIN};
@@ -12,12 +12,13 @@ use super::{CLASS_WIDTH, COLDEST, SAMPLES_MIN};
 pub struct Online {
     pupil: Pupil,
     trees: Option<Trees>,
+    files: FileClasses,
     options: TreeOptions,
 }
 
 impl Online {
     pub fn new(seed: u64) -> Self {
-        Self { pupil: Pupil::new(seed), trees: None, options: TreeOptions::default() }
+        Self { pupil: Pupil::new(seed), trees: None, files: FileClasses::default(), options: TreeOptions::default() }
     }
 
     fn fit_if_due(&mut self, now: u64) {
@@ -55,7 +56,8 @@ impl Placement for Online {
     fn user_write(&mut self, w: &WriteFacts) -> u8 {
         let row = self.pupil.user_write(w, Opinions::default());
         self.fit_if_due(w.now);
-        self.class(&row, Ewma::expects_written(w))
+        let class = self.class(&row, Ewma::expects_written(w));
+        self.files.class(w, class)
     }
 
     fn cleaning_write(&mut self, m: &MoveFacts) -> u8 {
@@ -69,7 +71,7 @@ impl Placement for Online {
 
     /// Mostly samples. Of a mount they are the trainer's, not the daemon's.
     fn bytes(&self) -> usize {
-        size_of_val(self) + self.pupil.bytes()
+        size_of_val(self) + self.pupil.bytes() + self.files.bytes()
     }
 }
 

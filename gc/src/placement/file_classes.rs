@@ -6,8 +6,7 @@
 //!
 //! A bounded table, direct-mapped, 64 KiB whatever the size of the filesystem. What is lost costs a piece of a file in another head.
 
-use super::{DiscardFacts, MoveFacts, Opinions, Placement, WriteFacts};
-use crate::segment::SegmentFacts;
+use super::WriteFacts;
 
 const ENTRIES_LOG2: u32 = 13;
 /// A prediction that differs from the file's class by so much is noise.
@@ -50,70 +49,6 @@ impl FileClasses {
             *entry = Entry { tag, class };
         }
         entry.class
-    }
-}
-
-/// A placement by predicted lifetime whose choices for new blocks keep files together.
-#[derive(Debug)]
-pub struct WholeFiles<P> {
-    inner: P,
-    files: FileClasses,
-}
-
-impl<P: Placement> WholeFiles<P> {
-    pub fn new(inner: P) -> Self {
-        Self { inner, files: FileClasses::default() }
-    }
-}
-
-impl<P: Placement> Placement for WholeFiles<P> {
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
-
-    fn classes(&self) -> u8 {
-        self.inner.classes()
-    }
-
-    fn user_write(&mut self, w: &WriteFacts) -> u8 {
-        let class = self.inner.user_write(w);
-        self.files.class(w, class)
-    }
-
-    fn cleaning_write(&mut self, m: &MoveFacts) -> u8 {
-        self.inner.cleaning_write(m)
-    }
-
-    fn discarded(&mut self, d: &DiscardFacts) {
-        self.inner.discarded(d);
-    }
-
-    fn segment_cleaned(&mut self, s: &SegmentFacts, now: u64) {
-        self.inner.segment_cleaned(s, now);
-    }
-
-    fn emergency_move(&mut self, m: &MoveFacts) {
-        self.inner.emergency_move(m);
-    }
-
-    fn has_lifetime_classes(&self) -> bool {
-        self.inner.has_lifetime_classes()
-    }
-
-    fn by_model(&self) -> bool {
-        self.inner.by_model()
-    }
-
-    fn opinions(&self) -> Opinions {
-        self.inner.opinions()
-    }
-
-    fn per_block(&self) -> bool {
-        self.inner.per_block()
-    }
-
-    fn bytes(&self) -> usize {
-        self.inner.bytes() + self.files.bytes()
     }
 }
 

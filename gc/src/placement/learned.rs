@@ -3,7 +3,7 @@
 //! The model is anything that turns a feature row into `log2(residual lifetime / live blocks)`; the simulator gives it a network, evaluated
 //! in place, and asked about rounded rows, as on a mount. State: the history of regions and files, 512 KiB.
 
-use super::{DiscardFacts, LIFETIME_CLASSES, MoveFacts, Placement, WriteFacts, lifetime_class};
+use super::{DiscardFacts, FileClasses, LIFETIME_CLASSES, MoveFacts, Placement, WriteFacts, lifetime_class};
 use crate::features::history::History;
 use crate::features::{PlacementRow, rounded};
 
@@ -23,11 +23,17 @@ impl<F: FnMut(&PlacementRow) -> f32 + Send> LifetimeModel for F {
 pub struct Learned<M> {
     model: M,
     history: History,
+    files: Option<FileClasses>,
 }
 
 impl<M: LifetimeModel> Learned<M> {
     pub fn new(model: M) -> Self {
-        Self { model, history: History::default() }
+        Self { model, history: History::default(), files: None }
+    }
+
+    /// Keeps new blocks of a file together, as a mount does.
+    pub fn with_whole_files(self) -> Self {
+        Self { files: Some(FileClasses::default()), ..self }
     }
 }
 
@@ -46,7 +52,8 @@ impl<M: LifetimeModel> Placement for Learned<M> {
 
     fn user_write(&mut self, w: &WriteFacts) -> u8 {
         let row = self.history.user_row(w);
-        lifetime_class(self.model.predict(&rounded(&row)))
+        let class = lifetime_class(self.model.predict(&rounded(&row)));
+        self.files.as_mut().map_or(class, |files| files.class(w, class))
     }
 
     fn discarded(&mut self, d: &DiscardFacts) {
@@ -59,7 +66,7 @@ impl<M: LifetimeModel> Placement for Learned<M> {
 
     /// Without what the model holds.
     fn bytes(&self) -> usize {
-        size_of_val(self) + self.history.bytes()
+        size_of_val(self) + self.history.bytes() + self.files.as_ref().map_or(0, FileClasses::bytes)
     }
 }
 

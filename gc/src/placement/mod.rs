@@ -20,7 +20,7 @@ mod user_cleaner;
 pub(crate) use block_table::BlockTable;
 pub use dac::Dac;
 pub use ewma::Ewma;
-pub use file_classes::{FileClasses, WholeFiles};
+pub use file_classes::FileClasses;
 pub use interval::{interval_code, interval_log2};
 pub use learned::{Learned, LifetimeModel};
 pub use memo::Memo;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gleanfs_gc::features::PlacementRow;
 use gleanfs_gc::learn::Online;
 use gleanfs_gc::pair;
-use gleanfs_gc::placement::{self, Placement, WholeFiles};
+use gleanfs_gc::placement::{self, Placement};
 use gleanfs_gc::sim::oracle::{Future, Oracle};
 use gleanfs_gc::train::ShuffledRows;
 use gleanfs_gc::victim::{self, VictimPolicy};
@@ -127,11 +127,11 @@ impl Pair {
         let model = || around.models.placement.clone();
         match self.placement {
             Placing::Fixed => placement::by_name(name).expect("the name was looked up when it was read"),
-            Placing::Online => Box::new(WholeFiles::new(Online::new(around.seed))),
-            Placing::Learned => Box::new(WholeFiles::new(placement::Learned::new(model()))),
+            Placing::Online => Box::new(Online::new(around.seed)),
+            Placing::Learned => Box::new(placement::Learned::new(model()).with_whole_files()),
             Placing::ShuffledRows => {
                 let shuffled = ShuffledRows::new(model(), around.seed);
-                Box::new(WholeFiles::new(placement::Learned::new(shuffled)))
+                Box::new(placement::Learned::new(shuffled).with_whole_files())
             }
             Placing::Constant => {
                 let answer = model().constant();
