@@ -75,7 +75,7 @@ impl Life {
 }
 
 fn half_life(live_blocks: u64) -> u64 {
-    (live_blocks * HALF_LIFE).max(1)
+    live_blocks.saturating_mul(HALF_LIFE).max(1)
 }
 
 fn faded(elapsed: u64, half_life: u64) -> f32 {
