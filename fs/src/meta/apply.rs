@@ -72,6 +72,13 @@ pub struct Discarded {
 /// What an operation took away from files, without what it wrote in its place.
 pub type Discards = SmallVec<[Discarded; 4]>;
 
+/// What comes where something is carved out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Instead {
+    Data,
+    Nothing,
+}
+
 /// Changes of live blocks, collected over one operation and counted under one lock.
 #[derive(Default)]
 struct Deltas {
@@ -132,20 +139,12 @@ impl State {
             }
             Edit::Map { ino, first, extent } => {
                 let end = first + u64::from(extent.blocks);
-                let removed = self.carve(*ino, *first, end, deltas);
+                let removed = self.carve(*ino, *first, end, Instead::Data, deltas);
                 self.add(*ino, Mapped { first: *first, extent: extent.clone() }, deltas);
                 self.count_blocks(*ino, u64::from(extent.blocks), removed);
             }
             Edit::Unmap { ino, first, blocks } => {
-                let end = first.saturating_add(*blocks);
-                for old in overlapping(&self.tree, *ino, *first, end).expect("the edit was prepared") {
-                    let Mapped { first, extent } = old.within(*first, end);
-                    if extent.kind == ExtentKind::Data {
-                        let Extent { blocks, birth, .. } = extent;
-                        deltas.discarded.push(Discarded { ino: *ino, first, blocks, birth });
-                    }
-                }
-                let removed = self.carve(*ino, *first, end, deltas);
+                let removed = self.carve(*ino, *first, first.saturating_add(*blocks), Instead::Nothing, deltas);
                 self.count_blocks(*ino, 0, removed);
             }
             Edit::Move { ino, first, old, new, crcs } => {
@@ -227,12 +226,12 @@ impl State {
 
     /// Puts `extent` in the place of `part`, which is mapped; the file's blocks stay as many.
     fn replace(&mut self, ino: Ino, part: &Mapped, extent: Extent, deltas: &mut Deltas) {
-        self.carve(ino, part.first, part.end(), deltas);
+        self.carve(ino, part.first, part.end(), Instead::Data, deltas);
         self.add(ino, Mapped { first: part.first, extent }, deltas);
     }
 
     /// Makes `first..end` a hole; returns how many of its blocks were mapped.
-    fn carve(&mut self, ino: Ino, first: u64, end: u64, deltas: &mut Deltas) -> u64 {
+    fn carve(&mut self, ino: Ino, first: u64, end: u64, instead: Instead, deltas: &mut Deltas) -> u64 {
         let mut removed = 0;
         for old in overlapping(&self.tree, ino, first, end).expect("the edit was prepared") {
             self.tree.remove(&Key::extent(ino, old.first));
@@ -245,6 +244,10 @@ impl State {
             let gone = old.within(first, end);
             removed += u64::from(gone.extent.blocks);
             self.uncount(&gone.extent, deltas);
+            if instead == Instead::Nothing && gone.extent.kind == ExtentKind::Data {
+                let Extent { blocks, birth, .. } = gone.extent;
+                deltas.discarded.push(Discarded { ino, first: gone.first, blocks, birth });
+            }
         }
         removed
     }

@@ -141,7 +141,7 @@ impl Asker {
         let mut trust = shared.trust.lock();
         if let Some(service) = service.filter(|s| s.ready && s.serial != shared.serial()) {
             // An heir goes on where the one before it was: learned models follow each other faster than any could be judged.
-            if shared.set_model(service.serial, service.reads) == Inheritance::Stranger {
+            if shared.set_model(service.serial, service.reads, service.digest) == Inheritance::Stranger {
                 trust.model_changed();
             }
         }

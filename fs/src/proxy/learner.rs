@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gleanfs_gc::advisor::{Advisor, ModelRole, NamedModel};
-use gleanfs_gc::learn::{Answer, Line, ModelFollows, Report, TrainerProcess};
+use gleanfs_gc::advisor::{Advisor, ModelCard, ModelRole, NamedModel};
+use gleanfs_gc::learn::{Answer, Line, ModelFollows, Report, TrainerProcess, learned_name};
 use gleanfs_gc::telemetry::{RingWriter, Taps};
 use parking_lot::{Condvar, Mutex};
 
 use super::join;
+use super::oracle::digest;
 use super::shared::Shared;
 
 /// The hidden subcommand that makes this program a trainer.
@@ -58,6 +59,8 @@ pub struct Classroom {
     pub advisor: Arc<Advisor>,
     /// What a learned model that was taken back leaves the place to.
     pub first: NamedModel,
+    /// What the mount demands of a model's file.
+    pub check: fn(&NamedModel) -> Result<ModelCard, String>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -180,26 +183,31 @@ impl Teacher {
         if self.mode == Learning::Shadow {
             return trainer.answer(&Answer::Refused(follows.number)).map_err(failed);
         }
-        let name = format!("learned-{}", follows.number);
-        // It was better than what is in charge, on the same writes: so it inherits the trust, and is watched on.
-        self.room.shared.expect_successor(true);
-        let used = self.room.advisor.use_model(&name, &bytes);
-        let answer = match used {
-            Ok(()) => {
+        let answer = match self.put_in_charge(follows.number, bytes) {
+            Ok(name) => {
                 self.ours = Some(name);
                 self.note(|lessons| lessons.taken += 1);
                 Answer::Taken(follows.number)
             }
             Err(why) => {
-                self.room.shared.expect_successor(false);
                 self.note(|lessons| {
                     lessons.refused += 1;
-                    lessons.last_error = Some(format!("{name}: {why}"));
+                    lessons.last_error = Some(why);
                 });
                 Answer::Refused(follows.number)
             }
         };
         trainer.answer(&answer).map_err(failed)
+    }
+
+    /// Has the advisor check, try and use a model. It was better than what is in charge, on the same writes: so it inherits the trust, and is watched on.
+    fn put_in_charge(&self, number: u64, bytes: Vec<u8>) -> Result<String, String> {
+        let model = NamedModel { name: learned_name(number), bytes };
+        let named = |why| format!("{}: {why}", model.name);
+        let card = (self.room.check)(&model).map_err(named)?;
+        self.room.shared.expect_successor(digest(&card.sha256));
+        self.room.advisor.use_model(&model.name, &model.bytes).map_err(named)?;
+        Ok(model.name)
     }
 
     /// The model that was learnt loses against the rule: the first one gets its place back, and has to earn its trust anew.

@@ -14,6 +14,13 @@ pub struct Service {
     pub serial: u64,
     /// What it reads, of the features of placement.
     pub reads: LikenessMask,
+    /// What tells its file from others, see [`digest`].
+    pub digest: u64,
+}
+
+/// The first eight bytes of a SHA-256 that is given in hexadecimal; 0 if it is none.
+pub(super) fn digest(sha256: &str) -> u64 {
+    sha256.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
 /// Answers questions about rows of one kind's features. Called by one of the proxy's threads alone, which may wait.
@@ -61,7 +68,8 @@ impl Oracle for Asked {
         let status = self.0.status();
         let current = status.models.iter().find(|m| m.role == ModelRole::Current)?;
         let reads = LikenessMask::reading(current.features.iter().map(String::as_str));
-        Some(Service { ready: status.state == AdvisorState::Ready, serial: current.serial, reads })
+        let digest = digest(&current.sha256);
+        Some(Service { ready: status.state == AdvisorState::Ready, serial: current.serial, reads, digest })
     }
 
     fn post(&self, generation: u64, rows: usize, values: &[f32]) -> bool {

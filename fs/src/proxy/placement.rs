@@ -359,7 +359,7 @@ mod tests {
             row: Default::default()
         }));
         assert_eq!(answer(&shared, 0), 1, "no model: nothing was asked");
-        shared.set_model(1, LikenessMask::ALL);
+        shared.set_model(1, LikenessMask::ALL, 0);
         shared.set_asking(true);
         shared.set_level(TrustLevel::Recommendation);
         // Rows settle: the first says that the file is new.
@@ -386,7 +386,7 @@ mod tests {
     #[test]
     fn at_collaboration_the_model_decides_for_an_eighth_and_all_heads_are_shared() {
         let (shared, mut p) = placement(6);
-        shared.set_model(1, LikenessMask::ALL);
+        shared.set_model(1, LikenessMask::ALL, 0);
         shared.set_asking(true);
         shared.set_level(TrustLevel::Collaboration);
         let (mut model, mut fallback) = (0, 0);

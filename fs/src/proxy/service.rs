@@ -135,7 +135,7 @@ impl Prepared {
         let learner = match (&placement, first, self.learning) {
             (Ok(served), Some(first), Learning::Shadow | Learning::On) => {
                 let (advisor, shared) = (Arc::clone(&served.advisor), served.proxy.shared());
-                let room = Classroom { taps, advisor, first, shared };
+                let room = Classroom { taps, advisor, first, check, shared };
                 let started = Learner::start(self.learning, Path::new(THIS_PROGRAM), room);
                 Some(started.map_err(|e| format!("starting the learner's thread: {e}"))?)
             }
@@ -325,11 +325,14 @@ impl Advice {
 
     /// Ends worker and threads; whoever waits for a swap is told. The placement that was given out stays, and leaves everything to the fallback.
     pub fn stop(&self) {
+        // The advisor first: the learner may be waiting for a swap, and is told.
+        if let Ok(served) = &self.placement {
+            served.advisor.stop();
+        }
         if let Some(learner) = &self.learner {
             learner.stop();
         }
         if let Ok(served) = &self.placement {
-            served.advisor.stop();
             served.proxy.stop();
         }
         if let Ok(served) = &self.victim {

@@ -97,8 +97,8 @@ pub struct Shared {
     serial: AtomicU64,
     /// Counts the models that did not inherit what was known of the one before.
     lineage: AtomicU64,
-    /// The next model does.
-    successor: AtomicBool,
+    /// Digest of the model that may; 0: none.
+    successor: AtomicU64,
     /// The model in service was fitted to this mount's load, and better than the rule on writes that came after.
     examined: AtomicBool,
     /// Counts the fallbacks.
@@ -124,7 +124,7 @@ impl Shared {
             level: AtomicU8::new(TrustLevel::Fallback as u8),
             serial: AtomicU64::new(0),
             lineage: AtomicU64::new(0),
-            successor: AtomicBool::new(false),
+            successor: AtomicU64::new(0),
             examined: AtomicBool::new(false),
             fallbacks: AtomicU64::new(0),
             mask: AtomicU32::new(LikenessMask::ALL.bits()),
@@ -158,8 +158,8 @@ impl Shared {
     }
 
     /// Another model answers from now on; what the old one has said does not count any more.
-    pub fn set_model(&self, serial: u64, reads: LikenessMask) -> Inheritance {
-        let heir = self.successor.swap(false, Ordering::Relaxed) && self.serial() != 0;
+    pub fn set_model(&self, serial: u64, reads: LikenessMask, digest: u64) -> Inheritance {
+        let heir = digest != 0 && digest == self.successor.load(Ordering::Relaxed) && self.serial() != 0;
         self.examined.store(heir, Ordering::Relaxed);
         if !heir {
             self.lineage.fetch_add(1, Ordering::Relaxed);
@@ -169,9 +169,9 @@ impl Shared {
         if heir { Inheritance::Heir } else { Inheritance::Stranger }
     }
 
-    /// The next model was better than the one in charge on the same writes.
-    pub fn expect_successor(&self, expected: bool) {
-        self.successor.store(expected, Ordering::Relaxed);
+    /// The model with this digest was better than the one in charge on the same writes. Whatever else comes first is a stranger.
+    pub fn expect_successor(&self, digest: u64) {
+        self.successor.store(digest, Ordering::Relaxed);
     }
 
     /// Whether the model in service has been better than the rule on this mount's own later writes.
@@ -240,5 +240,22 @@ impl Shared {
 
     pub fn take_evidence(&self) -> Evidence {
         std::mem::take(&mut *self.evidence.lock())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_model_that_was_examined_is_an_heir() {
+        let earned = Authority::Earned(TrustLevel::Recommendation);
+        let shared = Shared::new(earned, TrustConfig::default(), Sampler::new(1 << 20, 1 << 10));
+        let comes = |serial, digest| (shared.set_model(serial, LikenessMask::ALL, digest), shared.is_examined());
+        shared.expect_successor(7);
+        assert_eq!(comes(1, 7), (Inheritance::Stranger, false), "there was none before it");
+        assert_eq!(comes(2, 8), (Inheritance::Stranger, false), "somebody else's came first");
+        assert_eq!(comes(3, 7), (Inheritance::Heir, true));
+        assert_eq!((comes(4, 0), shared.lineage()), ((Inheritance::Stranger, false), 3));
     }
 }

@@ -29,7 +29,7 @@ struct Ready(Arc<AtomicU64>);
 
 impl Oracle for Ready {
     fn service(&self) -> Option<Service> {
-        Some(Service { ready: true, serial: self.0.load(Ordering::Relaxed), reads: LikenessMask::ALL })
+        Some(Service { ready: true, serial: self.0.load(Ordering::Relaxed), reads: LikenessMask::ALL, digest: 0 })
     }
 
     fn post(&self, _generation: u64, _rows: usize, _values: &[f32]) -> bool {

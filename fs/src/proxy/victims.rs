@@ -344,7 +344,7 @@ mod tests {
 
     impl Oracle for Contrary {
         fn service(&self) -> Option<Service> {
-            Some(Service { ready: true, serial: 7, reads: LikenessMask::ALL })
+            Some(Service { ready: true, serial: 7, reads: LikenessMask::ALL, digest: 0 })
         }
 
         fn post(&self, _generation: u64, _rows: usize, values: &[f32]) -> bool {

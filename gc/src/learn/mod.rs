@@ -21,11 +21,9 @@ mod trainer;
 mod watched;
 
 pub use online::Online;
-pub use process::{TRAINER_BYTES_MAX, TrainerProcess, trainer_main};
-pub use pupil::Pupil;
+pub use process::{TrainerProcess, trainer_main};
 pub use talk::{Answer, Line, ModelFollows, Report};
-pub use trainer::{Said, Trainer};
-pub use watched::{FileBlock, Lesson, Watched};
+pub use trainer::learned_name;
 
 /// Fits per write of all live blocks.
 const FITS: u64 = 2;

@@ -20,7 +20,7 @@ use crate::advisor::{reserve, sandbox};
 use crate::telemetry::{Event, RingReader};
 
 /// Address space that a trainer may use.
-pub const TRAINER_BYTES_MAX: u64 = 512 << 20;
+const TRAINER_BYTES_MAX: u64 = 512 << 20;
 /// It sleeps so long when nothing happens.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Events taken in one go.

@@ -164,14 +164,16 @@ impl Trainer {
         // A mount whose model has not spoken has none to be compared with.
         let beats_model = of_model.is_none() && self.in_charge.is_none() || beats(of_model, BETTER_THAN_MODEL);
         match beats_rule && beats_model {
-            true => Said::Offer { number: candidate.number, onnx: candidate.trees.to_onnx(&name(candidate.number)) },
+            true => {
+                Said::Offer { number: candidate.number, onnx: candidate.trees.to_onnx(&learned_name(candidate.number)) }
+            }
             false => Said::Nothing,
         }
     }
 }
 
 /// What a model is called that was learnt here.
-fn name(number: u64) -> String {
+pub fn learned_name(number: u64) -> String {
     format!("learned-{number}")
 }
 

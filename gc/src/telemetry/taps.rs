@@ -1,6 +1,7 @@
 //! Where the events of a mount go: to every ring that somebody reads, and nowhere as long as nobody does.
 //!
-//! Told of events under the lock that orders them, so that they come in the order in which they happened. When nobody listens an event costs one load.
+//! Events come in the order in which they are told. Moves and victims are told under placement's lock; a user's write is told once it is committed, and what is removed once it is gone, so these may
+//! be a few events late. When nobody listens an event costs one load.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -46,10 +47,10 @@ impl Taps {
     /// Closes a ring; what is in it stays to be read. False if there is none of this number.
     pub fn remove(&self, id: u64) -> bool {
         let mut rings = self.rings.lock();
-        let before = rings.len();
+        let there = rings.iter().any(|(of, ring)| *of == id && !ring.has_ended());
         rings.retain(|(of, ring)| *of != id && !ring.has_ended());
         self.listening.store(!rings.is_empty(), Ordering::Relaxed);
-        rings.len() < before
+        there
     }
 
     /// Closes all.
