@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use gleanfs::cli::bench::process::{command, run, run_always};
+use gleanfs::cli::bench::process::{command, run, run_always, run_umount};
 use gleanfs::control::{Client, Status};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -245,7 +245,7 @@ impl Volume {
     pub fn unmount(&mut self) -> Result<()> {
         if self.is_mounted {
             match self.setup.peer {
-                Peer::Ext4 => run_always(command("umount").arg(&self.target))?,
+                Peer::Ext4 => run_umount(command("umount").arg(&self.target))?,
                 Peer::Gleanfs => run_always(Command::new(&self.program).arg("umount").arg(&self.target))?,
             };
             self.is_mounted = false;

@@ -15,7 +15,7 @@ use super::mount::FSTYPE;
 use super::mountinfo::{self, Mount};
 
 /// How often a busy mount is tried, and the pause between (the kernel tells nobody when a mount stops being busy).
-const TRIES: u32 = 20;
+const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// Unmounts one mount of ours, and never another that has taken its place.
@@ -49,22 +49,20 @@ impl Unmounter {
 
     /// Unmounts; an error if the mount stays busy. Fine if it is no longer there. Returns before the daemon has made all durable.
     pub fn unmount(&self) -> Result<()> {
-        for _ in 0..TRIES {
+        let shown = self.mount.mountpoint.display();
+        let attempt = || {
             if !self.is_mounted()? {
                 return Ok(());
             }
-            match unmount(&self.mount.mountpoint, UnmountFlags::empty()) {
-                Ok(()) | Err(Errno::INVAL) => return Ok(()),
-                Err(Errno::BUSY) => sleep(PAUSE),
-                Err(errno) => {
-                    return Err(errno).with_context(|| format!("cannot unmount {}", self.mount.mountpoint.display()));
-                }
+            Ok(unmount(&self.mount.mountpoint, UnmountFlags::empty())?)
+        };
+        match while_busy(attempt, |error: &io::Error| error.kind() == io::ErrorKind::ResourceBusy) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                bail!("{shown} is busy: some program has a file open or its working directory there")
             }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            other => other.with_context(|| format!("cannot unmount {shown}")),
         }
-        bail!(
-            "{} is busy: some program has a file open or its working directory there",
-            self.mount.mountpoint.display()
-        )
     }
 
     /// Unmounts; if the mount stays busy it vanishes from the tree now and ends with its last user.
@@ -77,6 +75,21 @@ impl Unmounter {
         unmount(&self.mount.mountpoint, UnmountFlags::DETACH)
             .with_context(|| format!("cannot detach {}", self.mount.mountpoint.display()))
     }
+}
+
+/// Tries again for a moment what fails because the mount is in use. Who uses it may be just leaving: a process forked by another
+/// thread holds our descriptors until its exec, and programs look into every new mount.
+pub fn while_busy<T, E>(
+    mut attempt: impl FnMut() -> std::result::Result<T, E>,
+    is_busy: impl Fn(&E) -> bool,
+) -> std::result::Result<T, E> {
+    for _ in 1..TRIES {
+        match attempt() {
+            Err(error) if is_busy(&error) => sleep(PAUSE),
+            other => return other,
+        }
+    }
+    attempt()
 }
 
 /// umount2(2), or `fusermount3` for a user who is not root.

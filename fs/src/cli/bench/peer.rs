@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::process::{check_interrupt, command, installed, run, run_always, start};
+use super::process::{check_interrupt, command, installed, run, run_always, run_umount, start};
 use crate::cli::failure::{About, Failure, Result};
 use crate::control::mounts;
 
@@ -194,7 +194,7 @@ impl Mounted {
         if self.is_mounted {
             match &self.peer {
                 Peer::Gleanfs { program, .. } => run_always(Command::new(program).arg("umount").arg(&self.target))?,
-                _ => run_always(command("umount").arg(&self.target))?,
+                _ => run_umount(command("umount").arg(&self.target))?,
             };
             self.is_mounted = false;
         }

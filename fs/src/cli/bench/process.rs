@@ -12,6 +12,7 @@ use std::sync::{Mutex, Once, PoisonError};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::failure::{About, Failure, Result};
+use crate::fuse::umount::while_busy;
 
 /// What commands fail with after an interrupt.
 pub const INTERRUPTED: &str = "interrupted; everything set up has been taken down";
@@ -95,6 +96,11 @@ pub fn run_always(command: &mut Command) -> Result<Vec<u8>> {
     let name = name_of(command);
     let output = command.stdin(Stdio::null()).process_group(0).output().about(&name)?;
     finished(&name, &output)
+}
+
+/// Runs a program that unmounts, for a moment again while it finds the mount in use.
+pub fn run_umount(command: &mut Command) -> Result<Vec<u8>> {
+    while_busy(|| run_always(command), |failure| failure.message.contains("busy"))
 }
 
 fn finished(name: &str, output: &std::process::Output) -> Result<Vec<u8>> {
