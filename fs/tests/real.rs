@@ -35,6 +35,12 @@ fn tight() -> OnMemory {
     OnMemory { segments: 72, segment_blocks: 64, clean_every: 2, checkpoint_every: 11, ..OnMemory::default() }
 }
 
+/// The same with no checkpoint but those that room demands: the log is extended again and again, and replay goes through segments that were
+/// written twice.
+fn extended() -> OnMemory {
+    OnMemory { clean_every: 1, checkpoint_every: 0, cache_bytes: 1 << 20, ..tight() }
+}
+
 #[test]
 fn it_answers_like_the_reference() {
     model(Mix::everything(), 10, 600).run(&OnMemory::default());
@@ -60,10 +66,32 @@ fn it_answers_like_the_reference_where_room_is_short() {
     model(Mix::contents(), 4, 600).run(&tight());
 }
 
+/// Few and large files.
+fn large() -> Mix {
+    Mix { file_blocks: 300, blocks_max: 100, names: 4, depth: 1, far_one_in: 0, ..Mix::crash() }
+}
+
 #[test]
 fn a_crash_where_room_is_short_leaves_a_prefix() {
-    crash(Mix { file_blocks: 300, blocks_max: 100, names: 4, depth: 1, far_one_in: 0, ..Mix::crash() }, 3)
-        .run(&tight());
+    crash(large(), 3).run(&tight());
+}
+
+#[test]
+fn a_crash_in_an_extended_log_leaves_a_prefix() {
+    crash(large(), 6).run(&extended());
+}
+
+#[test]
+fn a_crash_in_an_extended_log_on_zones_leaves_a_prefix() {
+    let spec = ZonedSpec {
+        zones: 74,
+        zone_blocks: 64,
+        capacity_blocks: 60,
+        conventional: 0,
+        open_max: None,
+        active_max: None,
+    };
+    crash(large(), 4).run(&OnMemory { zoned: Some(spec), ..extended() });
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! another process (I8).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ const SYNC_EVERY: Duration = Duration::from_secs(5);
 const STUCK_EVERY: Duration = Duration::from_millis(100);
 /// Log after which a checkpoint is due, in blocks: 256 MiB, which bounds the time of a mount after a crash.
 const LOG_BLOCKS_MAX: u64 = 64 << 10;
+/// Share of the dirty nodes that may be at which a checkpoint is due. Those of the one under way do not count; the rest is for the moment until it begins.
+const DIRTY_SHARE_DUE: f64 = 0.75;
 
 /// The running threads; stopping waits for them.
 pub struct Background {
@@ -62,7 +65,9 @@ impl Drop for Background {
 impl Cleaner {
     fn run_cleaner(&self) {
         while self.wait_for(|w| &mut w.clean) {
-            match self.clean_while_due() {
+            let cleaned = self.clean_while_due();
+            self.at_work.store(false, Ordering::Relaxed);
+            match cleaned {
                 Ok(()) | Err(Error::Latched(_) | Error::ReadOnly) => {}
                 Err(e) => tracing::warn!("cleaning: {e}"),
             }
@@ -76,6 +81,7 @@ impl Cleaner {
         };
         while due(self) && !self.wishes.lock().stop {
             self.volume.log().failure()?;
+            self.at_work.store(true, Ordering::Relaxed);
             match self.clean_one() {
                 Ok(Some(_)) => {}
                 // Nothing to gain, or no room to move it to: what is left is live, or comes free with a checkpoint.
@@ -85,19 +91,28 @@ impl Cleaner {
                 }
                 Err(e) => return Err(e),
             }
-            if self.checkpoint_frees() {
+            if self.extension_pays() || self.checkpoint_frees() {
                 self.wish(|w| w.checkpoint = true);
             }
         }
         Ok(())
     }
 
-    /// Whether room is short and a checkpoint would make some: a batch of it, since each checkpoint writes every dirty node; anything
-    /// at all when writers are about to wait.
+    /// Whether room is short and a checkpoint would make some: a batch of it, since each checkpoint writes every dirty node; less when writers are
+    /// about to wait, and anything at all if the cleaner is not making room either.
     fn checkpoint_frees(&self) -> bool {
         let (available, gain) = (self.volume.log().available_segments(), self.later());
         let marks = self.marks();
-        (available < marks.checkpoint && gain >= marks.batch()) || (available <= marks.low && gain > 0)
+        (available < marks.checkpoint && gain >= marks.batch())
+            || (available <= marks.low && gain >= marks.extension_batch())
+            || (available <= marks.low && gain > 0 && !self.at_work.load(Ordering::Relaxed))
+    }
+
+    /// The same of an extension of the log, which writes next to nothing, so that a smaller batch will do.
+    fn extension_pays(&self) -> bool {
+        let (available, gain) = (self.volume.log().available_segments(), self.volume.reusable_segments());
+        let marks = self.marks();
+        (available < marks.checkpoint && gain >= marks.extension_batch()) || (available <= marks.low && gain > 0)
     }
 
     fn run_checkpoints(&self, every: Duration) {
@@ -114,7 +129,12 @@ impl Cleaner {
                 let _ = self.volume.sync();
                 synced = Instant::now();
             }
-            if !(overdue || is_stuck || self.checkpoint_frees() || self.checkpoint_due()) {
+            let is_due = overdue || is_stuck || self.checkpoint_due();
+            // A failure latches the log, which everybody will see; nothing given back means that only a checkpoint can.
+            if !is_due && self.extension_pays() && self.volume.extend_log().is_ok_and(|segments| segments > 0) {
+                continue;
+            }
+            if !(is_due || self.checkpoint_frees()) {
                 continue;
             }
             if self.volume.changed_since_checkpoint() {
@@ -128,7 +148,7 @@ impl Cleaner {
     }
 
     fn checkpoint_due(&self) -> bool {
-        self.volume.log().blocks_since_checkpoint() >= LOG_BLOCKS_MAX || self.volume.dirty_share() >= 0.5
+        self.volume.log().blocks_since_checkpoint() >= LOG_BLOCKS_MAX || self.volume.dirty_share() >= DIRTY_SHARE_DUE
     }
 
     /// Waits for a wish or for the next look; false when it is time to end.

@@ -33,6 +33,11 @@ impl Marks {
         (self.high - self.low) / 2
     }
 
+    /// Segments worth an extension of the log, which costs two flushes and a block.
+    pub fn extension_batch(&self) -> u32 {
+        ((self.high - self.low) / 5).max(1)
+    }
+
     pub fn pressure(&self, obtainable: u32) -> Pressure {
         if obtainable < self.low { Pressure::Emergency } else { Pressure::Normal }
     }

@@ -99,6 +99,8 @@ pub struct Cleaner {
     inline: bool,
     /// One victim at a time.
     cleaning: Mutex<()>,
+    /// The background thread empties a segment and does not wait for room.
+    at_work: AtomicBool,
     wishes: Mutex<Wishes>,
     wished: Condvar,
     pub counters: Counters,
@@ -132,6 +134,7 @@ impl Cleaner {
             enabled: AtomicBool::new(true),
             inline,
             cleaning: Mutex::new(()),
+            at_work: AtomicBool::new(false),
             wishes: Mutex::default(),
             wished: Condvar::new(),
             counters: Counters::default(),

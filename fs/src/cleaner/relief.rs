@@ -98,6 +98,9 @@ impl Cleaner {
             if purpose == Purpose::Cleaner && self.later() == 0 && !volume.lend_to_cleaner() {
                 return Err(Error::NoSpace);
             }
+            if purpose == Purpose::Cleaner {
+                self.at_work.store(false, Ordering::Relaxed);
+            }
             let begun = Instant::now();
             volume.log().wait_for_change(WAIT_STEP);
             waited += begun.elapsed().min(2 * WAIT_STEP);
@@ -129,7 +132,9 @@ impl Cleaner {
                     }
                 }
             }
-            self.checkpoint_that_pays()?;
+            if volume.extend_log()? == 0 || !volume.has_room(purpose) {
+                self.checkpoint_that_pays()?;
+            }
             volume.log().prepare(2)?;
         }
         Err(Error::NoSpace)

@@ -56,6 +56,8 @@ pub struct Traffic {
     /// The same over the last minute.
     pub write_amplification_last_minute: Option<f64>,
     pub checkpoints: u64,
+    /// Times that segments were given back between checkpoints.
+    pub log_extensions: u64,
 }
 
 /// Room for users.

@@ -65,6 +65,7 @@ fn traffic(core: &Core) -> Traffic {
         write_amplification: amplification(user_bytes, device.written_bytes),
         write_amplification_last_minute: amplification(user_bytes - minute.user, device.written_bytes - minute.device),
         checkpoints: core.volume.checkpoints_done(),
+        log_extensions: core.volume.extensions_done(),
     }
 }
 

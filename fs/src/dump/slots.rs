@@ -53,6 +53,9 @@ fn identity(i: &Identity, out: &mut impl Write) -> Result<()> {
 /// The newest checkpoint.
 pub(super) fn checkpoint(c: &Checkpoint, out: &mut impl Write) -> Result<()> {
     writeln!(out, "sequence {} epoch {} lsn {} clean {}", c.sequence, c.epoch, c.lsn, c.clean)?;
+    if let Some(durable) = c.extended {
+        writeln!(out, "extended: the log is durable up to {durable}")?;
+    }
     writeln!(out, "write clock {} frontier {}", c.write_clock, c.frontier)?;
     writeln!(out, "next node {} inode {} generation {}", c.next_node, c.next_ino, c.next_generation)?;
     writeln!(out, "node table {}", show::block_ref(c.node_table))?;

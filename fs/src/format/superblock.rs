@@ -25,6 +25,9 @@ pub const SLOTS: [BlockAddr; 2] = [BlockAddr(0), BlockAddr(8)];
 const WHAT: &str = "superblock";
 const HEADER_LEN: usize = 16;
 
+/// Incompatible feature of a slot, not of the image: the checkpoint is an extension. No [`Identity`] in memory has it.
+const EXTENDED_LOG: u64 = 1;
+
 /// What a mount must know of the format before it may read or write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
@@ -123,8 +126,11 @@ pub struct Checkpoint {
     pub heads: Vec<HeadPosition>,
     /// Where roll-forward starts to read, besides the beginnings of `allocation`.
     pub scan: Vec<HeadPosition>,
-    /// Free segments in the order in which they will be opened; no other segment is opened before the next checkpoint.
+    /// Free segments in the order in which they will be opened; no other segment is opened before the next checkpoint or extension.
     pub allocation: Vec<SegNo>,
+    /// In an extension of the log (`meta/extend.rs`): every operation up to this one is durable, and the segments that it added to the list
+    /// hold nothing live once the log up to it is replayed.
+    pub extended: Option<Lsn>,
 }
 
 /// A superblock slot.
@@ -141,8 +147,13 @@ impl Superblock {
     /// If a list is longer than its limit.
     pub fn encode(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(BLOCK_SIZE);
-        self.identity.encode(&mut body);
+        let extended = self.checkpoint.extended;
+        let slot_features = if extended.is_some() { EXTENDED_LOG } else { 0 };
+        self.identity.encode(slot_features, &mut body);
         self.checkpoint.encode(&mut body);
+        if let Some(durable) = extended {
+            body.put_u64(durable.0);
+        }
         assert!(body.len() <= BLOCK_SIZE - HEADER_LEN, "a superblock of {} bytes", body.len());
         let mut block = Vec::with_capacity(BLOCK_SIZE);
         block.put_u32(MAGIC);
@@ -178,20 +189,25 @@ impl Superblock {
             return Err(DecodeError::BadChecksum { what: WHAT, stored, computed });
         }
         let mut r = Reader::new(r.take(len)?, WHAT);
-        let identity = Identity::decode(&mut r)?;
-        let checkpoint = Checkpoint::decode(&mut r, &identity)?;
+        let mut identity = Identity::decode(&mut r)?;
+        let mut checkpoint = Checkpoint::decode(&mut r, &identity)?;
+        if identity.features.incompatible & EXTENDED_LOG != 0 {
+            identity.features.incompatible &= !EXTENDED_LOG;
+            checkpoint.extended = Some(Lsn(r.u64()?));
+        }
         Ok(Self { identity, checkpoint })
     }
 }
 
 impl Identity {
-    fn encode(&self, out: &mut Vec<u8>) {
+    /// `slot_features`: incompatible ones of this slot alone.
+    fn encode(&self, slot_features: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.uuid);
         out.put_u64(self.fsid);
         out.put_bytes(self.label.as_bytes());
         out.put_u64(self.features.compatible);
         out.put_u64(self.features.read_only_compatible);
-        out.put_u64(self.features.incompatible);
+        out.put_u64(self.features.incompatible | slot_features);
         out.put_u32(self.segment_blocks);
         out.put_u32(self.segments);
         out.put_u32(self.first_segment.0);
@@ -297,6 +313,7 @@ impl Checkpoint {
             heads: decode_positions(r, identity)?,
             scan: decode_positions(r, identity)?,
             allocation: Vec::new(),
+            extended: None,
         };
         if checkpoint.frontier.0 > identity.segments {
             return Err(r.bad(u64::from(checkpoint.frontier.0)));
@@ -376,6 +393,7 @@ mod tests {
                     .map(|i| HeadPosition { head: i % 16, segment: SegNo(5), next: 9, generation: 2 })
                     .collect(),
                 allocation: (1..=ALLOCATION_MAX as u32).map(SegNo).collect(),
+                extended: Some(Lsn(99)),
                 ..Checkpoint::default()
             },
         }
@@ -386,6 +404,21 @@ mod tests {
         let block = sample().encode();
         assert_eq!(block.len(), BLOCK_SIZE);
         assert_eq!(Superblock::decode(&block).unwrap(), sample());
+    }
+
+    #[test]
+    fn only_an_extension_carries_its_feature_bit_and_no_identity_keeps_it() {
+        let bit_of = |superblock: &Superblock| {
+            let block = superblock.encode();
+            let mut r = Reader::new(&block[HEADER_LEN..], WHAT);
+            Identity::decode(&mut r).unwrap().features.incompatible
+        };
+        let mut superblock = sample();
+        assert_eq!(bit_of(&superblock), EXTENDED_LOG);
+        assert_eq!(Superblock::decode(&superblock.encode()).unwrap().identity.features, Features::default());
+        superblock.checkpoint.extended = None;
+        assert_eq!(bit_of(&superblock), 0);
+        assert_eq!(Superblock::decode(&superblock.encode()).unwrap(), superblock);
     }
 
     #[test]

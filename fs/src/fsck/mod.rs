@@ -97,6 +97,9 @@ pub fn check(device: Arc<dyn Device>, options: &CheckOptions, progress: Progress
     let tables = check_tables(&*device, identity, checkpoint, space, &mut report, &mut live, &mut progress);
     report.checked_bytes = progress.done;
     let Some(volume) = open(&device, options, &mut report)? else { return Ok(report) };
+    if checkpoint.extended.is_some() {
+        slots::check_extension(&volume, &mut report);
+    }
     report.replayed = volume.last_lsn().0.saturating_sub(checkpoint.lsn.0);
     let mut check = StateCheck { volume: &volume, space, options, tables: &tables, report: &mut report };
     check.run(&mut live, &mut progress);

@@ -9,8 +9,10 @@ use crate::error::{Error, Result};
 use crate::format::DecodeError;
 use crate::format::superblock::{Checkpoint, Identity, Superblock};
 use crate::format::table::{StoredSegment, StoredState};
+use crate::log::segments::SegmentState;
 use crate::meta::roll_forward::check_identity;
 use crate::meta::slots::Slots;
+use crate::meta::volume::Volume;
 use crate::types::{BlockAddr, SegNo};
 
 use super::finding::Finding;
@@ -61,7 +63,7 @@ pub(super) fn named_segments(checkpoint: &Checkpoint) -> HashMap<SegNo, StoredSe
     checkpoint.allocation.iter().copied().chain(heads).map(|seg| (seg, StoredSegment::default())).collect()
 }
 
-/// The allocation list names free segments only (I2), each once; heads go on in used ones.
+/// The allocation list names free segments only (I2), each once; heads go on in used ones. What an extension lists is [`check_extension`]'s.
 pub(super) fn check_lists(
     identity: &Identity,
     checkpoint: &Checkpoint,
@@ -75,6 +77,7 @@ pub(super) fn check_lists(
         let mut bad = |why| report.add(Finding::AllocationList { segment, why });
         match state_of(&segment) {
             StoredState::Free => {}
+            StoredState::Used if checkpoint.extended.is_some() => {}
             StoredState::Used => bad("which is in use"),
             StoredState::Bad => bad("which the device has refused"),
         }
@@ -104,5 +107,15 @@ pub(super) fn check_lists(
     if checkpoint.frontier < identity.first_segment {
         let (used, next) = (u64::from(identity.first_segment.0), u64::from(checkpoint.frontier.0));
         report.add(Finding::NextNumber { what: "segment", used, next });
+    }
+}
+
+/// An extension lists segments that are in use in the checkpoint and empty once the log is replayed (I2).
+pub(super) fn check_extension(volume: &Volume, report: &mut Report) {
+    let inner = volume.log.lock();
+    for segment in inner.heads.listed() {
+        if matches!(inner.segments.get(segment).state, SegmentState::Open | SegmentState::Sealed) {
+            report.add(Finding::AllocationList { segment, why: "which is in use after the log, too" });
+        }
     }
 }

@@ -7,7 +7,7 @@
 //! Locks: `inner` is a leaf below the volume's state lock; no I/O happens under it. Who must wait for room gets
 //! [`Reserved::Full`] and waits without any lock held.
 //!
-//! Keeps I2 (segments are opened only from the checkpoint's allocation list) and the log's part of I6 (an operation is
+//! Keeps I2 (segments are opened only from the list of the newest slot) and the log's part of I6 (an operation is
 //! acknowledged by [`Log::sync`] only after its chunk and all before it are written and the device is flushed).
 
 mod buffer;
@@ -28,7 +28,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::chunk::{CHUNK_BLOCKS_MAX, PAYLOAD_MAX};
-use crate::format::superblock::Checkpoint;
+use crate::format::superblock::{Checkpoint, HeadPosition};
 use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, SegNo, WriteClock};
 
 pub use heads::{HeadId, NODE_HEAD, Purpose, Reserves};
@@ -334,9 +334,10 @@ impl Inner {
         self.write_clock
     }
 
-    /// A checkpoint was taken: what follows is the log since it.
-    pub(crate) fn checkpoint_taken(&mut self) {
+    /// A checkpoint was taken: what follows, from `scan` on, is the log since it.
+    pub(crate) fn checkpoint_taken(&mut self, scan: &[HeadPosition]) {
         self.blocks_since_checkpoint = 0;
+        self.segments.begin_log(scan.iter().map(|p| p.segment));
     }
 }
 

@@ -62,6 +62,8 @@ pub struct SegmentTable {
     prefree: BTreeSet<SegNo>,
     /// Sealed segments that were cleaned and whose last live blocks (nodes, pages) leave with the next checkpoint.
     aside: BTreeSet<SegNo>,
+    /// Segments that hold log since the last checkpoint was taken: at most those that it or an extension lists.
+    in_log: BTreeSet<SegNo>,
     dirty_pages: BTreeSet<u64>,
     counts: SegmentCounts,
     /// Sealed segments, for the choice of victims.
@@ -79,6 +81,7 @@ impl SegmentTable {
             free: BTreeSet::new(),
             prefree: BTreeSet::new(),
             aside: BTreeSet::new(),
+            in_log: BTreeSet::new(),
             dirty_pages: BTreeSet::new(),
             counts: SegmentCounts { free: segments - first.0, ..SegmentCounts::default() },
             index: UtilizationIndex::new(0, capacity),
@@ -166,6 +169,15 @@ impl SegmentTable {
         // I1: overwriting a used segment would lose data, so this is checked in every build.
         assert_eq!((entry.state, entry.live), (SegmentState::Free, 0), "segment {seg} is opened while in use");
         *entry = Segment { head, opened: clock, sealed: clock, invalidated: clock, ..*entry };
+        self.in_log.insert(seg);
+        self.set_state(seg, SegmentState::Open);
+    }
+
+    /// Replay comes to a segment that the log opened. After an extension it may be one that the checkpoint knows as used: its old blocks are counted
+    /// until the log, in its order, has moved the last of them and only then brings new ones.
+    pub fn open_again(&mut self, seg: SegNo, head: HeadId, clock: WriteClock) {
+        let entry = self.entry(seg);
+        *entry = Segment { head, opened: clock, sealed: clock, invalidated: clock, ..*entry };
         self.set_state(seg, SegmentState::Open);
     }
 
@@ -213,6 +225,20 @@ impl SegmentTable {
     /// Prefree segments now: what the checkpoint being taken will free.
     pub fn prefree(&self) -> Vec<SegNo> {
         self.prefree.iter().copied().collect()
+    }
+
+    /// The log begins anew, in these segments and those that are opened from now on.
+    pub fn begin_log(&mut self, segments: impl IntoIterator<Item = SegNo>) {
+        self.in_log = segments.into_iter().collect();
+    }
+
+    /// Up to `most` prefree segments of which no log since the last checkpoint is needed.
+    pub fn reusable(&self, most: usize) -> Vec<SegNo> {
+        self.prefree.difference(&self.in_log).take(most).copied().collect()
+    }
+
+    pub fn reusable_count(&self) -> usize {
+        self.prefree.len() - self.in_log.intersection(&self.prefree).count()
     }
 
     /// A cleaned segment is no victim again before the next checkpoint, with which the nodes in it leave.

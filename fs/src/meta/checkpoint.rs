@@ -100,8 +100,9 @@ pub fn take(state: &mut State, log: &Log, last: &Checkpoint, epoch: u64, clean: 
         heads: inner.heads.positions(),
         scan,
         allocation,
+        extended: None,
     };
-    inner.checkpoint_taken();
+    inner.checkpoint_taken(&checkpoint.scan);
     Ok(Taken { checkpoint, blocks, chunks, opened, left, freed_ids, prefree, listed_prefree, fresh })
 }
 
@@ -322,29 +323,38 @@ pub fn release(taken: &Taken, state: &parking_lot::RwLock<State>, log: &Log) {
     for seg in &taken.left {
         log.leave_segment(*seg);
     }
-    let mut reset: Vec<SegNo> = Vec::with_capacity(taken.prefree.len());
-    for seg in &taken.prefree {
-        match log.device.reset(seg.0) {
-            Ok(()) => reset.push(*seg),
-            Err(e) => {
-                tracing::warn!("segment {seg} is taken out of use: {e}");
-                log.lock().segments.condemn(*seg);
-            }
-        }
-    }
-    let listed: HashSet<SegNo> = taken.prefree[..taken.listed_prefree].iter().copied().collect();
+    give_back(log, &taken.prefree, taken.listed_prefree);
     let mut inner = log.lock();
-    for seg in reset {
-        inner.segments.release(seg, listed.contains(&seg));
-        if listed.contains(&seg) {
-            inner.heads.allocation.push_back(seg);
-        }
-    }
     inner.heads.allocation.extend(&taken.fresh);
     inner.heads.end_loan();
     inner.segments.bring_back();
     drop(inner);
     log.notify();
+}
+
+/// A slot is durable by which `prefree` are free (I2): empties them on the medium. It lists the first `listed` of them.
+pub(super) fn give_back(log: &Log, prefree: &[SegNo], listed: usize) {
+    let emptied: Vec<bool> = prefree
+        .iter()
+        .map(|seg| {
+            let reset = log.device.reset(seg.0);
+            if let Err(e) = &reset {
+                tracing::warn!("segment {seg} is taken out of use: {e}");
+            }
+            reset.is_ok()
+        })
+        .collect();
+    let mut inner = log.lock();
+    for (n, (seg, is_empty)) in prefree.iter().zip(emptied).enumerate() {
+        if !is_empty {
+            inner.segments.condemn(*seg);
+            continue;
+        }
+        inner.segments.release(*seg, n < listed);
+        if n < listed {
+            inner.heads.allocation.push_back(*seg);
+        }
+    }
 }
 
 /// Loads the whole segment table, leaf by leaf, into `segments`, and its index pages into the state.

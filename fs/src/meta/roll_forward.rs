@@ -15,8 +15,8 @@ use crate::format::chunk::{ChunkHeader, Record};
 use crate::format::edit::Edit;
 use crate::format::superblock::{Checkpoint, HEADS_MAX, HeadPosition, Identity, Superblock};
 use crate::log::scan::{FoundChunk, SegmentScan, payload_is_whole};
-use crate::log::segments::SegmentTable;
-use crate::log::{Log, LogShape};
+use crate::log::segments::{SegmentState, SegmentTable};
+use crate::log::{Inner, Log, LogShape};
 use crate::types::{BlockAddr, Lsn, SegNo};
 
 use super::checkpoint::load_segments;
@@ -136,7 +136,8 @@ fn read_tail(log: &Log, checkpoint: &Checkpoint) -> Result<Tail> {
         let scan = segment_scan(log, *segment, 0);
         read_segment(scan, checkpoint, checkpoint.next_generation, &mut tail, &mut chunks)?;
     }
-    tail.flushed = chunks.iter().map(|c| c.header.flushed).max().unwrap_or_default().max(checkpoint.lsn);
+    let known = checkpoint.extended.unwrap_or(checkpoint.lsn);
+    tail.flushed = chunks.iter().map(|c| c.header.flushed).max().unwrap_or_default().max(known);
     for chunk in chunks {
         // What was flushed is whole; reading it again would only cost time.
         if chunk.header.lsn_last > tail.flushed && !payload_is_whole(&*log.device, &chunk)? {
@@ -222,7 +223,7 @@ fn restore_heads(log: &Log, checkpoint: &Checkpoint, tail: &Tail, capacity: u32)
     }
     let mut inner = log.lock();
     for position in tail.segments.iter().filter(|p| checkpoint.allocation.contains(&p.segment)) {
-        inner.segments.open(position.segment, position.head, checkpoint.write_clock);
+        inner.segments.open_again(position.segment, position.head, checkpoint.write_clock);
     }
     // Those that no head goes on with are sealed only after replay: on the way an operation may take the last live block of one,
     // and a later one bring others.
@@ -251,7 +252,27 @@ fn settle(log: &Log, checkpoint: &Checkpoint, left: &BTreeSet<SegNo>, read_only:
     for seg in left {
         inner.segments.seal(*seg, clock);
     }
+    if !read_only {
+        give_back_listed(&mut inner, checkpoint)?;
+    }
     inner.segments.settle(&checkpoint.allocation.iter().copied().collect());
+    Ok(())
+}
+
+/// What the slot lists and the log has not opened is free. An extension lists segments that the checkpoint knows as used; that they can be
+/// written is durable, since replay has counted the last block out of each (I2). Anything else would be overwritten data.
+fn give_back_listed(inner: &mut Inner, checkpoint: &Checkpoint) -> Result<()> {
+    let listed: Vec<SegNo> = inner.heads.listed().collect();
+    for seg in listed {
+        match inner.segments.get(seg).state {
+            SegmentState::Free => {}
+            SegmentState::Prefree if checkpoint.extended.is_some() => inner.segments.release(seg, true),
+            state => {
+                let why = format!("segment {seg} is to be written, and is {state:?}");
+                return Err(Error::Damaged { what: "allocation list", addr: BlockAddr::NONE, why });
+            }
+        }
+    }
     Ok(())
 }
 

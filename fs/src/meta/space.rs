@@ -53,11 +53,11 @@ impl LogRoom {
         self.segments / 100 + 12
     }
 
-    /// Most dirty nodes before operations wait for a checkpoint: with the tables they fit the reserve.
-    pub fn dirty_nodes_max(&self) -> usize {
-        let blocks = (self.checkpoint_segments() - 1) * self.payload_blocks() - self.table_pages();
-        // A dirty node can dirty a leaf of the node table of its own.
-        (blocks / 2) as usize
+    /// Most dirty nodes before operations wait for a checkpoint: with the tables they fit the reserve. Each can dirty a leaf of the node table of its
+    /// own, but no more than the `leaves` that there are.
+    pub fn dirty_nodes_max(&self, leaves: u64) -> usize {
+        let blocks = u64::from((self.checkpoint_segments() - 1) * self.payload_blocks() - self.table_pages());
+        (blocks / 2).max(blocks.saturating_sub(leaves)) as usize
     }
 
     pub fn reserves(&self) -> Reserves {

@@ -165,6 +165,7 @@ pub struct Volume {
     /// Weak: the cleaner holds the volume.
     relief: OnceLock<Weak<dyn Relief>>,
     pub(crate) checkpoint_count: AtomicU64,
+    extension_count: AtomicU64,
     last_checkpoint_lsn: AtomicU64,
 }
 
@@ -177,6 +178,11 @@ pub(crate) struct Foundation {
     pub last: Checkpoint,
     pub room: LogRoom,
     pub epoch: u64,
+}
+
+/// Leaves that the node table has at most.
+fn node_table_leaves(state: &State) -> u64 {
+    state.tree.next_node().0 / REFS_PER_PAGE as u64 + 1
 }
 
 impl Volume {
@@ -202,6 +208,7 @@ impl Volume {
             epoch: base.epoch,
             relief: OnceLock::new(),
             checkpoint_count: AtomicU64::new(0),
+            extension_count: AtomicU64::new(0),
             last_checkpoint_lsn: AtomicU64::new(0),
         }
     }
@@ -246,7 +253,7 @@ impl Volume {
     /// may be anything else (I5).
     fn dirty_nodes_max(&self, state: &State) -> usize {
         let room = self.room();
-        let most = room.dirty_nodes_max();
+        let most = room.dirty_nodes_max(node_table_leaves(state));
         if self.log.available_segments() >= room.low_segments() {
             return most;
         }
@@ -256,7 +263,8 @@ impl Volume {
 
     /// Whether there are as many dirty nodes as a checkpoint's reserve can take, whoever made them dirty.
     pub(crate) fn dirty_is_full(&self) -> bool {
-        self.state.read().tree.dirty_count() >= self.room().dirty_nodes_max()
+        let state = self.state.read();
+        state.tree.dirty_count() >= self.room().dirty_nodes_max(node_table_leaves(&state))
     }
 
     /// Segments that a checkpoint taken now opens at most.
@@ -266,7 +274,7 @@ impl Volume {
         let dirty = state.tree.dirty_count() as u64;
         let entries_changed = dirty + state.tree.freed().len() as u64;
         // Pages that are there already, and the few that it can add.
-        let leaves = entries_changed.min(state.tree.next_node().0 / REFS_PER_PAGE as u64 + 1);
+        let leaves = entries_changed.min(node_table_leaves(&state));
         let pages = (leaves + u64::from(room.table_pages())).min(state.totals.table_blocks + u64::from(NEW_PAGES_MAX));
         drop(state);
         let left = self.log.node_head_room();
@@ -288,6 +296,15 @@ impl Volume {
     /// Checkpoints taken since the mount.
     pub fn checkpoints_done(&self) -> u64 {
         self.checkpoint_count.load(Ordering::Relaxed)
+    }
+
+    /// Extensions of the log since the mount.
+    pub fn extensions_done(&self) -> u64 {
+        self.extension_count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_extension(&self) {
+        self.extension_count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether a checkpoint now would differ from the last.

@@ -27,7 +27,7 @@ pub struct OnMemory {
     pub cache_bytes: usize,
     /// Operations between two checkpoints; 0: none but at mount and unmount.
     pub checkpoint_every: usize,
-    /// Operations between two segments cleaned; 0: only when an operation finds no room.
+    /// Operations between two segments cleaned, each with an extension of the log; 0: only when an operation finds no room.
     pub clean_every: usize,
     /// Once mkfs is through, flushes say that they succeeded and do nothing: nothing that is synced may survive, and the trial must find it.
     pub flushes_lost: bool,
@@ -115,6 +115,7 @@ impl Subject for OnMemory {
     fn background(&self, mounted: &Mounted, step: usize) -> Result<bool> {
         if self.clean_every > 0 && step % self.clean_every == self.clean_every - 1 {
             mounted.cleaner.clean_one()?;
+            mounted.volume.extend_log()?;
         }
         if self.checkpoint_every > 0 && step % self.checkpoint_every == self.checkpoint_every - 1 {
             mounted.volume.checkpoint(false)?;

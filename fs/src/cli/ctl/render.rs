@@ -73,7 +73,9 @@ fn traffic(out: &mut String, traffic: &Traffic) {
     line(out, "read from device", Size(traffic.device_read_bytes));
     let (total, minute) = (ratio(traffic.write_amplification), ratio(traffic.write_amplification_last_minute));
     line(out, "write amplification", format_args!("{total}, last minute {minute}"));
-    line(out, "flushes, checkpoints", format_args!("{}, {}", traffic.device_flushes, traffic.checkpoints));
+    let Traffic { device_flushes, checkpoints, log_extensions, .. } = traffic;
+    let counts = format_args!("{device_flushes}, {checkpoints}, {log_extensions}");
+    line(out, "flushes, checkpoints, log extensions", counts);
 }
 
 fn segments(out: &mut String, segments: &Segments) {
