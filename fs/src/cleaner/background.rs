@@ -98,14 +98,14 @@ impl Cleaner {
         Ok(())
     }
 
-    /// Whether room is short and a checkpoint would make some: a batch of it, since each checkpoint writes every dirty node; less when writers are
-    /// about to wait, and anything at all if the cleaner is not making room either.
+    /// Whether room is short and a checkpoint would make some: a batch of it and more than it takes, since each writes every dirty node; anything at
+    /// all when writers are about to wait and the cleaner does not help them.
     fn checkpoint_frees(&self) -> bool {
         let (available, gain) = (self.volume.log().available_segments(), self.later());
         let marks = self.marks();
-        (available < marks.checkpoint && gain >= marks.batch())
-            || (available <= marks.low && gain >= marks.extension_batch())
-            || (available <= marks.low && gain > 0 && !self.at_work.load(Ordering::Relaxed))
+        let pays = || gain >= marks.batch() && gain >= 2 * self.volume.checkpoint_cost();
+        let is_idle = || !self.at_work.load(Ordering::Relaxed);
+        (available < marks.checkpoint && pays()) || (available <= marks.low && gain > 0 && is_idle())
     }
 
     /// The same of an extension of the log, which writes next to nothing, so that a smaller batch will do.
