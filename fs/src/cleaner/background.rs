@@ -75,11 +75,7 @@ impl Cleaner {
     }
 
     fn clean_while_due(&self) -> Result<()> {
-        let due = |cleaner: &Self| {
-            let wanted = if cleaner.is_enabled() { cleaner.marks().high } else { cleaner.marks().low + 1 };
-            cleaner.obtainable() < wanted
-        };
-        while due(self) && !self.wishes.lock().stop {
+        while self.cleaning_is_due() && !self.wishes.lock().stop {
             self.volume.log().failure()?;
             self.at_work.store(true, Ordering::Relaxed);
             match self.clean_one() {
@@ -98,12 +94,21 @@ impl Cleaner {
         Ok(())
     }
 
+    /// Until there is room enough, the cleaner goes on; what only a checkpoint gives back counts for less, until it is worth one.
+    fn cleaning_is_due(&self) -> bool {
+        let (marks, obtainable) = (self.marks(), self.obtainable());
+        if !self.is_enabled() {
+            return obtainable <= marks.low;
+        }
+        obtainable < marks.high || (self.ready() < marks.high && obtainable < marks.high + marks.batch)
+    }
+
     /// Whether room is short and a checkpoint would make some: a batch of it and more than it takes, since each writes every dirty node; anything at
     /// all when writers are about to wait and the cleaner does not help them.
     fn checkpoint_frees(&self) -> bool {
         let (available, gain) = (self.volume.log().available_segments(), self.later());
         let marks = self.marks();
-        let pays = || gain >= marks.batch() && gain >= 2 * self.volume.checkpoint_cost();
+        let pays = || gain >= marks.batch && gain >= 2 * self.volume.checkpoint_cost();
         let is_idle = || !self.at_work.load(Ordering::Relaxed);
         (available < marks.checkpoint && pays()) || (available <= marks.low && gain > 0 && is_idle())
     }
@@ -112,7 +117,7 @@ impl Cleaner {
     fn extension_pays(&self) -> bool {
         let (available, gain) = (self.volume.log().available_segments(), self.volume.reusable_segments());
         let marks = self.marks();
-        (available < marks.checkpoint && gain >= marks.extension_batch()) || (available <= marks.low && gain > 0)
+        (available < marks.checkpoint && gain >= marks.extension_batch) || (available <= marks.low && gain > 0)
     }
 
     fn run_checkpoints(&self, every: Duration) {

@@ -15,27 +15,24 @@ pub enum Pressure {
 pub struct Marks {
     /// Fewer that can be opened or wait for a checkpoint: emergency.
     pub low: u32,
-    /// Fewer that can be opened: a checkpoint is due if it frees some.
+    /// Fewer that can be opened: an extension of the log or a checkpoint is due if it frees some.
     pub checkpoint: u32,
     /// Fewer that can be opened or are prefree: clean, and slow writers down in proportion.
     pub high: u32,
+    /// Segments worth a checkpoint: what it writes against what they could have held meanwhile. Measured with fio at 85 % full: half as many cost
+    /// 1 to 6 % of all that is written, twice as many 0 to 5 %.
+    pub batch: u32,
+    /// Segments worth an extension of the log, which costs two flushes and a block.
+    pub extension_batch: u32,
 }
 
 impl Marks {
     pub fn new(room: &LogRoom) -> Self {
         let low = room.low_segments();
-        let band = (room.segments / 48).clamp(4, 96);
-        Self { low, checkpoint: low + band * 3 / 5, high: low + band }
-    }
-
-    /// Segments worth a checkpoint of their own.
-    pub fn batch(&self) -> u32 {
-        (self.high - self.low) / 2
-    }
-
-    /// Segments worth an extension of the log, which costs two flushes and a block.
-    pub fn extension_batch(&self) -> u32 {
-        ((self.high - self.low) / 5).max(1)
+        // Narrow: every segment in it is one that the log cannot hold garbage in.
+        let band = (room.segments / 128).clamp(4, 48);
+        let batch = (room.segments / 64).clamp(4, 96);
+        Self { low, checkpoint: low + band * 3 / 5, high: low + band, batch, extension_batch: (band / 3).max(1) }
     }
 
     pub fn pressure(&self, obtainable: u32) -> Pressure {

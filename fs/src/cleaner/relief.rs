@@ -69,6 +69,12 @@ impl Cleaner {
         inner.heads.available() as u32 + inner.segments.later()
     }
 
+    /// Segments that can be opened now or after an extension of the log.
+    pub(super) fn ready(&self) -> u32 {
+        let inner = self.volume.log().lock();
+        (inner.heads.available() + inner.segments.reusable_count()) as u32
+    }
+
     /// Segments that a checkpoint makes available.
     pub(super) fn later(&self) -> u32 {
         self.volume.log().lock().segments.later()
