@@ -67,6 +67,7 @@ fn overwrite_a_full_one(device: Arc<MemoryDevice>, times: u64) {
     });
     let longest = Duration::from_micros(cleaner.counters.longest_wait_us.load(Ordering::Relaxed));
     assert!(longest < HANGS, "somebody waited for {longest:?}");
+    assert!(volume.extensions_done() > 0, "checkpoints alone gave segments back");
     filesystem.stop();
     background.stop();
     volume.checkpoint(true).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! One place moves a segment from state to state: free -> open -> sealed -> prefree -> free. A segment is *sealed* only when
 //! everything in it is written and nobody can add to it, so a sealed segment without live blocks stays without. Keeps I2 (prefree
-//! becomes free by [`SegmentTable::release`] alone, after the checkpoint is durable) and I3 (live counts).
+//! becomes free by [`SegmentTable::release`] alone, once a slot that says so is durable) and I3 (live counts).
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ pub enum SegmentState {
     Open,
     /// Written as a whole; may be cleaned.
     Sealed,
-    /// Nothing in it is live, but the durable checkpoint may still need it.
+    /// Nothing in it is live, but what is durable may still need it.
     Prefree,
     /// The device refuses it.
     Bad,
@@ -263,8 +263,8 @@ impl SegmentTable {
         }
     }
 
-    /// The checkpoint that waited for is durable and the device gave the segment back: it is free (I2).
-    /// `listed`: the allocation list of that checkpoint names it.
+    /// The slot that was waited for is durable and the device gave the segment back: it is free (I2).
+    /// `listed`: the allocation list of that slot names it.
     pub fn release(&mut self, seg: SegNo, listed: bool) {
         // I2: giving back what is live would lose data, so this is checked in every build.
         assert_eq!(

@@ -184,9 +184,11 @@ impl Asker {
             // Work is counted per segment's worth of what users wrote: so many segments had to be freed for it.
             if sum.written >= unit {
                 let freed = sum.written / unit;
+                // With half of what was written: where next to nothing is moved, twice as much is still next to nothing.
+                let work = sum.moved + freed * unit / 2;
                 match self.shared.level() {
-                    TrustLevel::Learning => trust.worked_before(by, sum.moved, freed),
-                    _ => trust.worked(by, sum.moved, freed),
+                    TrustLevel::Learning => trust.worked_before(by, work, freed),
+                    _ => trust.worked(by, work, freed),
                 }
                 *sum = Blocks { written: sum.written % unit, moved: 0 };
             }

@@ -23,7 +23,7 @@ use gleanfs_gc::placement::{DiscardFacts, FileClasses, LIFETIME_CLASSES, MoveFac
 use gleanfs_gc::segment::SegmentFacts;
 use parking_lot::Mutex;
 
-use super::scores::{Choices, Scores};
+use super::scores::{Choices, Placed, Scores};
 use super::shared::{Authority, Evidence, Shared};
 
 /// Blocks of a stretch.
@@ -147,9 +147,9 @@ impl LearnedPlacement {
     }
 
     /// Both opinions are known: remembers them for a sample, hands over what there is to tell.
-    fn note(&mut self, place: Place, choices: Option<Choices>, by: Decider, blocks: u32) {
-        let Place { ino, block, now, live_blocks, is_move } = place;
-        self.scores.placed(ino, block, is_move, now, live_blocks, choices);
+    fn note(&mut self, place: Placed, choices: Option<Choices>, by: Decider) {
+        let Placed { ino, block, blocks, is_move, now, live_blocks } = place;
+        self.scores.placed(&place, choices);
         // While nothing is left to the model yet, work is told apart as it will be: so it is known how the two groups differ by themselves.
         let group = if self.shared.level() == TrustLevel::Learning {
             TrustLevel::Collaboration.assign(stretch(ino, block))
@@ -194,15 +194,6 @@ struct FromClass {
     fallback: u8,
 }
 
-/// Where and when a block is placed.
-struct Place {
-    ino: u64,
-    block: u64,
-    now: u64,
-    live_blocks: u64,
-    is_move: bool,
-}
-
 /// What decides who is responsible for a block.
 fn stretch(ino: u64, block: u64) -> u64 {
     ino.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ (block / STRETCH_BLOCKS)
@@ -239,7 +230,7 @@ impl Placement for LearnedPlacement {
         let by = self.assigned(w.ino, w.first_block);
         let class = self.choose(by, model, fallback, fallback_classes, sharing);
         let choices = model.map(|model| self.choices(model, fallback, fallback_classes));
-        self.note(w.into(), choices, by, w.blocks);
+        self.note(w.into(), choices, by);
         class
     }
 
@@ -255,7 +246,7 @@ impl Placement for LearnedPlacement {
         let by = self.assigned(m.ino, m.first_block);
         let class = self.choose(by, model, fallback, fallback_classes, sharing);
         let choices = model.map(|model| self.choices(model, fallback, fallback_classes));
-        self.note(m.into(), choices, by, m.blocks);
+        self.note(m.into(), choices, by);
         class
     }
 
@@ -267,7 +258,7 @@ impl Placement for LearnedPlacement {
     fn emergency_move(&mut self, m: &MoveFacts) {
         let by = self.assigned(m.ino, m.first_block);
         self.by_model = false;
-        self.note(m.into(), None, by, m.blocks);
+        self.note(m.into(), None, by);
     }
 
     fn by_model(&self) -> bool {
@@ -292,18 +283,6 @@ impl Placement for LearnedPlacement {
             + self.files.bytes()
             + self.scores.bytes()
             + self.fallback.lock().bytes()
-    }
-}
-
-impl From<&WriteFacts> for Place {
-    fn from(w: &WriteFacts) -> Self {
-        Self { ino: w.ino, block: w.first_block, now: w.now, live_blocks: w.live_blocks, is_move: false }
-    }
-}
-
-impl From<&MoveFacts> for Place {
-    fn from(m: &MoveFacts) -> Self {
-        Self { ino: m.ino, block: m.first_block, now: m.now, live_blocks: m.live_blocks, is_move: true }
     }
 }
 

@@ -5,11 +5,11 @@
 //! the same sampled blocks, whoever decided them; the model twice, for what it says and for what would be made of it, and the worse price counts: that one has more classes than the other is its own merit. A sampled block's lifetime
 //! is known when it is written again; one that lives longer than there are live blocks counts as living twice as long as it has.
 
-use gleanfs_gc::placement::{DiscardFacts, LIFETIME_CLASSES};
+use gleanfs_gc::placement::{DiscardFacts, LIFETIME_CLASSES, MoveFacts, WriteFacts};
 
 /// Sampled blocks that are remembered: 256 KiB.
 const SAMPLES: usize = 8192;
-/// One block in so many is sampled.
+/// One block in so many is sampled, but of a request its first alone: its blocks mostly share a fate.
 const SAMPLED_SHARE: u64 = 8;
 /// Weight of an outcome in its class's average, once there were so many.
 const MEMORY: f64 = 256.0;
@@ -78,6 +78,33 @@ pub struct Scores {
     prices: Prices,
 }
 
+/// What is placed, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    pub ino: u64,
+    /// The first of `blocks`.
+    pub block: u64,
+    pub blocks: u32,
+    pub is_move: bool,
+    /// Write clock.
+    pub now: u64,
+    pub live_blocks: u64,
+}
+
+impl From<&WriteFacts> for Placed {
+    fn from(w: &WriteFacts) -> Self {
+        let (block, live_blocks) = (w.first_block, w.live_blocks);
+        Self { ino: w.ino, block, blocks: w.blocks, is_move: false, now: w.now, live_blocks }
+    }
+}
+
+impl From<&MoveFacts> for Placed {
+    fn from(m: &MoveFacts) -> Self {
+        let (block, live_blocks) = (m.first_block, m.live_blocks);
+        Self { ino: m.ino, block, blocks: m.blocks, is_move: true, now: m.now, live_blocks }
+    }
+}
+
 /// A choice that both have made.
 #[derive(Clone, Copy, Debug)]
 pub struct Choices {
@@ -104,34 +131,28 @@ impl Scores {
         size_of_val(&*self.samples)
     }
 
-    /// A user writes the block, or the cleaner moves it; `choices` if both have a say on where it goes now.
-    pub fn placed(
-        &mut self,
-        ino: u64,
-        block: u64,
-        is_move: bool,
-        now: u64,
-        live_blocks: u64,
-        choices: Option<Choices>,
-    ) {
-        let hash = hash_of(ino, block);
-        if !hash.is_multiple_of(SAMPLED_SHARE) {
-            return;
-        }
+    /// A user writes blocks, or the cleaner moves them; `choices` if both have a say on where they go now.
+    pub fn placed(&mut self, p: &Placed, choices: Option<Choices>) {
+        let hash = hash_of(p.ino, p.block);
+        let is_sampled = hash % SAMPLED_SHARE < u64::from(p.blocks.max(1));
         let slot = (hash >> 32) as usize % SAMPLES;
         let old = self.samples[slot];
-        let lived = now.saturating_sub(old.written).max(1);
-        if old.block == hash && !is_move {
-            self.outcome(old, lived, live_blocks);
-        } else if old.block != 0 && old.block != hash {
-            if lived < live_blocks {
+        let is_same = old.block == hash;
+        if !is_same && !is_sampled {
+            return;
+        }
+        let lived = p.now.saturating_sub(old.written).max(1);
+        if is_same && !p.is_move {
+            self.outcome(old, lived, p.live_blocks);
+        } else if old.block != 0 && !is_same {
+            if lived < p.live_blocks {
                 return;
             }
-            self.outcome(old, lived * 2, live_blocks);
+            self.outcome(old, lived * 2, p.live_blocks);
         }
-        self.samples[slot] = match choices {
+        self.samples[slot] = match choices.filter(|_| is_sampled) {
             Some(Choices { model, leashed, fallback }) => {
-                Sample { block: hash, written: now, model, leashed, fallback }
+                Sample { block: hash, written: p.now, model, leashed, fallback }
             }
             None => Sample::default(),
         };
@@ -143,7 +164,7 @@ impl Scores {
             let hash = hash_of(d.ino, block);
             let slot = (hash >> 32) as usize % SAMPLES;
             let old = self.samples[slot];
-            if hash.is_multiple_of(SAMPLED_SHARE) && old.block == hash {
+            if old.block == hash {
                 self.samples[slot] = Sample::default();
                 self.outcome(old, d.now.saturating_sub(old.written).max(1), d.live_blocks);
             }
@@ -205,6 +226,10 @@ mod tests {
 
     const LIVE: u64 = 4096;
 
+    fn write(ino: u64, block: u64, blocks: u32, now: u64) -> Placed {
+        Placed { ino, block, blocks, is_move: false, now, live_blocks: LIVE }
+    }
+
     /// Blocks below 64 are written again after 64 writes, the others after 4096.
     fn run(choose: impl Fn(u64) -> Choices) -> (Scores, Prices) {
         let mut scores = Scores::new();
@@ -218,7 +243,7 @@ mod tests {
                 cold = 64 + (cold - 63) % 2048;
                 cold
             };
-            scores.placed(1, block, false, now, LIVE, Some(choose(block)));
+            scores.placed(&write(1, block, 1, now), Some(choose(block)));
         }
         let prices = scores.take();
         (scores, prices)
@@ -242,7 +267,7 @@ mod tests {
         for now in 0..20_000u64 {
             let short = now.is_multiple_of(2);
             let choices = Choices { model: u8::from(short), leashed: u8::from(short), fallback: 0 };
-            scores.placed(now, 0, false, now, LIVE, Some(choices));
+            scores.placed(&write(now, 0, 1, now), Some(choices));
             let lived = if short { 16 } else { 2048 };
             if let Some(born) = now.checked_sub(lived).filter(|born| born.is_multiple_of(2) == short) {
                 let facts =
@@ -252,6 +277,23 @@ mod tests {
         }
         let prices = scores.take();
         assert!(prices.count > 500 && prices.model < 0.1 * prices.fallback, "{prices:?}");
+    }
+
+    #[test]
+    fn large_requests_tell_as_much_as_their_blocks_would_up_to_one_sample_each() {
+        let told = |blocks: u32| {
+            let mut scores = Scores::new();
+            let choices = Choices { model: 0, leashed: 0, fallback: 0 };
+            for now in 0..20_000u64 {
+                // Files of that size, each written again after a thousand requests.
+                scores.placed(&write(now % 1000, 0, blocks, now), Some(choices));
+            }
+            scores.take().count
+        };
+        let (single, large) = (told(1), told(128));
+        assert!((1500..3500).contains(&single), "an eighth of 19,000: {single}");
+        assert!(large > 6 * single && large < 19_001, "{large}");
+        assert!(told(2) > single && told(8) > 6 * single);
     }
 
     #[test]

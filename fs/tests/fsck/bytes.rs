@@ -156,6 +156,17 @@ fn what_the_checkpoint_lists_and_counts() {
     let found = findings(&device);
     assert_eq!(found, [Finding::AllocationList { segment: sealed, why: "which is in use" }]);
 
+    // An extension may name what is in use in its checkpoint, but not what is in use for good.
+    let (device, sealed) = with_sealed_segment();
+    rewrite_superblock(&device, |s| {
+        s.checkpoint.extended = Some(s.checkpoint.lsn);
+        s.checkpoint.allocation.push(sealed);
+    });
+    let found = findings(&device);
+    assert_eq!(found, [Finding::AllocationList { segment: sealed, why: "which is in use after the log, too" }]);
+    let refused = Image::try_open(device).err().expect("it would be overwritten").to_string();
+    assert!(refused.contains("allocation list") && refused.contains("is to be written"), "{refused}");
+
     let (device, _) = with_sealed_segment();
     rewrite_superblock(&device, |s| s.checkpoint.allocation.push(s.checkpoint.allocation[0]));
     let found = findings(&device);

@@ -85,6 +85,10 @@ impl Image {
     }
 
     pub fn open(device: Arc<MemoryDevice>) -> Self {
+        Self::try_open(device).unwrap()
+    }
+
+    pub fn try_open(device: Arc<MemoryDevice>) -> gleanfs::error::Result<Self> {
         let options = VolumeOptions {
             read_only: false,
             cache_bytes: 1 << 20,
@@ -92,8 +96,8 @@ impl Image {
             heads: Some(1),
             placement: Box::new(gleanfs_gc::placement::NoSeparation),
         };
-        let volume = Volume::open(device.clone(), options).unwrap();
-        Self { device, volume }
+        let volume = Volume::open(device.clone(), options)?;
+        Ok(Self { device, volume })
     }
 
     /// With the parts that the constants name.

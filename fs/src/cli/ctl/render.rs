@@ -74,8 +74,8 @@ fn traffic(out: &mut String, traffic: &Traffic) {
     let (total, minute) = (ratio(traffic.write_amplification), ratio(traffic.write_amplification_last_minute));
     line(out, "write amplification", format_args!("{total}, last minute {minute}"));
     let Traffic { device_flushes, checkpoints, log_extensions, .. } = traffic;
-    let counts = format_args!("{device_flushes}, {checkpoints}, {log_extensions}");
-    line(out, "flushes, checkpoints, log extensions", counts);
+    line(out, "flushes", device_flushes);
+    line(out, "checkpoints", format_args!("{checkpoints}, and {log_extensions} extensions of the log between them"));
 }
 
 fn segments(out: &mut String, segments: &Segments) {
