@@ -137,7 +137,8 @@ impl Asker {
         }
         let shared = Arc::clone(&self.shared);
         let most = self.ghosts.passed(&evidence, shared.level());
-        *shared.regret.lock() = self.ghosts.status();
+        let regret = self.ghosts.status();
+        *shared.regret.lock() = regret;
         let mut trust = shared.trust.lock();
         if let Some(service) = service.filter(|s| s.ready && s.serial != shared.serial()) {
             // An heir goes on where the one before it was: learned models follow each other faster than any could be judged.
@@ -146,7 +147,7 @@ impl Asker {
             }
         }
         trust.worker(ready);
-        trust.permit(most);
+        trust.permit(most, regret.regret_blocks > 0.0);
         self.deadlines.tell(&*self.oracle, &mut trust);
         self.count(&mut trust, &evidence);
         let level = level_of(shared.authority, &trust, ready);

@@ -257,7 +257,7 @@ impl Asker {
         }
         trust.worker(ready);
         if let Some(account) = &posted.account {
-            trust.permit(account.most_for_victims());
+            trust.permit(account.most_for_victims(), false);
         }
         self.deadlines.tell(&*self.oracle, &mut trust);
         if let Some(costs) = self.phases.look(level_before, now, live, moved) {

@@ -271,10 +271,14 @@ impl Trust {
         }
     }
 
-    /// The most that a model may decide ([`super::Regret::most`]), from now on and at once.
-    pub fn permit(&mut self, most: TrustLevel) {
+    /// The most that a model may decide ([`super::Regret::most`]), from now on and at once. `has_cost`: by all that is known models have cost more
+    /// than they saved.
+    pub fn permit(&mut self, most: TrustLevel, has_cost: bool) {
         self.most = most;
-        // No fall, which would take more evidence next time: the account sees to it that there is time enough.
+        // One that has saved more is stopped, too, but not for being worse, whatever its scores say.
+        if most <= TrustLevel::Learning && self.level == TrustLevel::Recommendation && has_cost {
+            self.fall();
+        }
         while self.level > most.max(TrustLevel::Learning) {
             self.step_down();
         }
@@ -655,7 +659,7 @@ mod tests {
     #[test]
     fn who_owes_goes_back_to_learning_and_rises_no_more_until_it_is_paid() {
         let mut trust = at_recommendation();
-        trust.permit(TrustLevel::Learning);
+        trust.permit(TrustLevel::Learning, true);
         for _ in 0..10 {
             score(&mut trust, 1.0, 2.0);
             assert_eq!(trust.level(), TrustLevel::Learning);
@@ -663,14 +667,28 @@ mod tests {
         trust.model_changed();
         score(&mut trust, 1.0, 2.0);
         assert_eq!(trust.level(), TrustLevel::Learning, "another model owes the same");
-        trust.permit(TrustLevel::Collaboration);
+        trust.permit(TrustLevel::Collaboration, true);
         (0..10).for_each(|_| score(&mut trust, 1.0, 2.0));
         assert_eq!(trust.level(), TrustLevel::Collaboration);
-        trust.permit(TrustLevel::Recommendation);
+        trust.permit(TrustLevel::Recommendation, true);
         score(&mut trust, 1.0, 2.0);
         assert_eq!(trust.level(), TrustLevel::Recommendation);
         score(&mut trust, 5.0, 2.0);
         assert_eq!(trust.level(), TrustLevel::Learning, "nothing like what was trusted");
+    }
+
+    #[test]
+    fn a_model_stopped_for_what_it_cost_needs_more_evidence_the_next_time() {
+        let judgements = |has_cost: bool| {
+            let mut trust = at_recommendation();
+            trust.permit(TrustLevel::Learning, has_cost);
+            trust.permit(TrustLevel::Recommendation, has_cost);
+            (1..).find(|_| {
+                score(&mut trust, 1.0, 2.0);
+                trust.level() == TrustLevel::Recommendation
+            })
+        };
+        assert_eq!((judgements(false), judgements(true)), (Some(2), Some(4)));
     }
 
     #[test]
