@@ -252,15 +252,15 @@ fn settle(log: &Log, checkpoint: &Checkpoint, left: &BTreeSet<SegNo>, read_only:
     for seg in left {
         inner.segments.seal(*seg, clock);
     }
+    inner.segments.settle(&checkpoint.allocation.iter().copied().collect());
     if !read_only {
         give_back_listed(&mut inner, checkpoint)?;
     }
-    inner.segments.settle(&checkpoint.allocation.iter().copied().collect());
     Ok(())
 }
 
 /// What the slot lists and the log has not opened is free. An extension lists segments that the checkpoint knows as used; that they can be
-/// written is durable, since replay has counted the last block out of each (I2). Anything else would be overwritten data.
+/// written is durable, and whatever was in them has been counted out (I2). Anything else would be overwritten data.
 fn give_back_listed(inner: &mut Inner, checkpoint: &Checkpoint) -> Result<()> {
     let listed: Vec<SegNo> = inner.heads.listed().collect();
     for seg in listed {

@@ -167,6 +167,19 @@ fn what_the_checkpoint_lists_and_counts() {
     let refused = Image::try_open(device).err().expect("it would be overwritten").to_string();
     assert!(refused.contains("allocation list") && refused.contains("is to be written"), "{refused}");
 
+    // One that a head had opened and put nothing into: there is no block to count out.
+    let (device, _) = with_sealed_segment();
+    let mut listed = SegNo(0);
+    rewrite_superblock(&device, |s| {
+        s.checkpoint.extended = Some(s.checkpoint.lsn);
+        listed = *s.checkpoint.allocation.last().unwrap();
+    });
+    rewrite_segments(&device, |entries| {
+        entries[listed.0 as usize] = StoredSegment { state: StoredState::Used, ..StoredSegment::default() };
+    });
+    assert_eq!(findings(&device), []);
+    Image::try_open(device).expect("it is empty");
+
     let (device, _) = with_sealed_segment();
     rewrite_superblock(&device, |s| s.checkpoint.allocation.push(s.checkpoint.allocation[0]));
     let found = findings(&device);
