@@ -115,7 +115,7 @@ impl Cleaner {
 
     /// The same of an extension of the log, which writes next to nothing, so that a smaller batch will do.
     fn extension_pays(&self) -> bool {
-        let (available, gain) = (self.volume.log().available_segments(), self.volume.reusable_segments());
+        let (available, gain) = (self.volume.log().available_segments(), self.reusable());
         let marks = self.marks();
         (available < marks.checkpoint && gain >= marks.extension_batch) || (available <= marks.low && gain > 0)
     }

@@ -75,6 +75,11 @@ impl Cleaner {
         (inner.heads.available() + inner.segments.reusable_count()) as u32
     }
 
+    /// Segments that an extension of the log would give back, if its list takes them.
+    pub(super) fn reusable(&self) -> u32 {
+        self.volume.log().lock().segments.reusable_count() as u32
+    }
+
     /// Segments that a checkpoint makes available.
     pub(super) fn later(&self) -> u32 {
         self.volume.log().lock().segments.later()

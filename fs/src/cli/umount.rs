@@ -15,7 +15,7 @@ use super::failure::{About, Failure, Result};
 use crate::control::client::ClientError;
 use crate::control::mounts::{self, MountEntry};
 use crate::control::{Client, Request};
-use crate::fuse::umount::while_busy;
+use crate::fuse::umount::{is_busy, while_busy};
 
 /// Exit status of umount(8): it failed.
 pub const STATUS_FAILED: u8 = 32;
@@ -51,7 +51,6 @@ pub fn end(target: &Path, lazy: bool) -> Result<()> {
         Err(ClientError::NoDaemon(_) | ClientError::Closed | ClientError::Io(_)) => None,
         Err(other) => return Err(Failure::with_status(other, STATUS_FAILED)),
     };
-    let is_busy = |why: &io::Error| why.kind() == io::ErrorKind::ResourceBusy;
     while_busy(|| detach(&mount.target, lazy), is_busy)
         .map_err(|why| Failure::with_status(format_args!("{shown}: {}", explain(&why)), STATUS_FAILED))?;
     match daemon {
@@ -143,7 +142,7 @@ fn detach_by_fusermount(target: &Path, lazy: bool) -> io::Result<()> {
 }
 
 fn explain(why: &io::Error) -> String {
-    if why.kind() == io::ErrorKind::ResourceBusy {
+    if is_busy(why) {
         "in use; close the programs that fuser -vm shows, or detach it with --lazy".into()
     } else {
         why.to_string()

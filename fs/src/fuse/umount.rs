@@ -54,13 +54,15 @@ impl Unmounter {
             if !self.is_mounted()? {
                 return Ok(());
             }
-            Ok(unmount(&self.mount.mountpoint, UnmountFlags::empty())?)
+            match unmount(&self.mount.mountpoint, UnmountFlags::empty()) {
+                Err(Errno::INVAL) => Ok(()),
+                done => Ok(done?),
+            }
         };
-        match while_busy(attempt, |error: &io::Error| error.kind() == io::ErrorKind::ResourceBusy) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+        match while_busy(attempt, is_busy) {
+            Err(error) if is_busy(&error) => {
                 bail!("{shown} is busy: some program has a file open or its working directory there")
             }
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
             other => other.with_context(|| format!("cannot unmount {shown}")),
         }
     }
@@ -75,6 +77,10 @@ impl Unmounter {
         unmount(&self.mount.mountpoint, UnmountFlags::DETACH)
             .with_context(|| format!("cannot detach {}", self.mount.mountpoint.display()))
     }
+}
+
+pub fn is_busy(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ResourceBusy
 }
 
 /// Tries again for a moment what fails because the mount is in use. Who uses it may be just leaving: a process forked by another

@@ -168,12 +168,11 @@ impl SegmentTable {
         let entry = self.entry(seg);
         // I1: overwriting a used segment would lose data, so this is checked in every build.
         assert_eq!((entry.state, entry.live), (SegmentState::Free, 0), "segment {seg} is opened while in use");
-        *entry = Segment { head, opened: clock, sealed: clock, invalidated: clock, ..*entry };
         self.in_log.insert(seg);
-        self.set_state(seg, SegmentState::Open);
+        self.open_again(seg, head, clock);
     }
 
-    /// Replay comes to a segment that the log opened. After an extension it may be one that the checkpoint knows as used: its old blocks are counted
+    /// Replay comes to a segment that an extended log opened. It may be one that the checkpoint knows as used: its old blocks are counted
     /// until the log, in its order, has moved the last of them and only then brings new ones.
     pub fn open_again(&mut self, seg: SegNo, head: HeadId, clock: WriteClock) {
         let entry = self.entry(seg);

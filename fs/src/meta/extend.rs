@@ -8,6 +8,8 @@
 //! Not given back are segments that hold log since the checkpoint (replay reads their records) and nodes (they die with a checkpoint only). As always
 //! the slot is durable before the first of the segments is touched, and a torn one leaves the slot before it, whose segments are all untouched.
 
+use std::sync::atomic::Ordering;
+
 use crate::error::Result;
 use crate::format::superblock::{ALLOCATION_MAX, Superblock};
 
@@ -15,11 +17,6 @@ use super::checkpoint::give_back;
 use super::volume::{Checkpoints, Volume};
 
 impl Volume {
-    /// Segments that an extension would give back, if the list takes them.
-    pub(crate) fn reusable_segments(&self) -> u32 {
-        self.log.lock().segments.reusable_count() as u32
-    }
-
     /// Extends the log by what can be given back without a checkpoint. Returns the number of segments; 0, with nothing written, if there are none or
     /// the list is full.
     pub(crate) fn extend_log(&self) -> Result<u32> {
@@ -51,7 +48,7 @@ impl Volume {
         checkpoints.last = superblock.checkpoint;
         give_back(&self.log, &segments, segments.len());
         self.log.notify();
-        self.note_extension();
+        self.extension_count.fetch_add(1, Ordering::Relaxed);
         Ok(segments.len() as u32)
     }
 }

@@ -223,7 +223,12 @@ fn restore_heads(log: &Log, checkpoint: &Checkpoint, tail: &Tail, capacity: u32)
     }
     let mut inner = log.lock();
     for position in tail.segments.iter().filter(|p| checkpoint.allocation.contains(&p.segment)) {
-        inner.segments.open_again(position.segment, position.head, checkpoint.write_clock);
+        let (seg, head, clock) = (position.segment, position.head, checkpoint.write_clock);
+        if checkpoint.extended.is_some() {
+            inner.segments.open_again(seg, head, clock);
+        } else {
+            inner.segments.open(seg, head, clock);
+        }
     }
     // Those that no head goes on with are sealed only after replay: on the way an operation may take the last live block of one,
     // and a later one bring others.

@@ -165,7 +165,7 @@ pub struct Volume {
     /// Weak: the cleaner holds the volume.
     relief: OnceLock<Weak<dyn Relief>>,
     pub(crate) checkpoint_count: AtomicU64,
-    extension_count: AtomicU64,
+    pub(super) extension_count: AtomicU64,
     last_checkpoint_lsn: AtomicU64,
 }
 
@@ -301,10 +301,6 @@ impl Volume {
     /// Extensions of the log since the mount.
     pub fn extensions_done(&self) -> u64 {
         self.extension_count.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn note_extension(&self) {
-        self.extension_count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether a checkpoint now would differ from the last.
