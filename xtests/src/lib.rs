@@ -18,6 +18,7 @@ pub mod programs;
 pub mod random;
 pub mod recordings;
 pub mod small;
+pub mod sqlite;
 pub mod steady;
 pub mod table;
 pub mod testdisk;

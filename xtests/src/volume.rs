@@ -307,6 +307,12 @@ impl Volume {
         Ok(())
     }
 
+    /// Makes everything durable that was written through the mount: first the kernel gives it to the daemon, then the daemon to the device.
+    pub fn settle(&self) -> Result<()> {
+        rustix::fs::syncfs(std::fs::File::open(&self.target)?)?;
+        if self.peer() == Peer::Gleanfs { self.order(&["sync"]) } else { Ok(()) }
+    }
+
     /// Mount options of the next mount.
     pub fn set_options(&mut self, options: &str) {
         self.setup.options = options.into();

@@ -19,6 +19,11 @@ fn a_killed_daemon_loses_nothing_that_was_synced() {
 }
 
 #[test]
+fn whoever_is_killed_real_programs_find_what_they_were_promised() {
+    kill("--rounds 6 --size-mib 256 --fill 50 --events 600 --kill daemon,worker,both,client --with sqlite,rocksdb,fio");
+}
+
+#[test]
 fn a_killed_daemon_loses_nothing_on_zones() {
     kill("--rounds 3 --size-mib 512 --backing zoned");
 }

@@ -1,12 +1,16 @@
-//! The daemon is killed with `kill -9` in mid-write, again and again; what was acknowledged must be there each time.
+//! The daemon, its workers, all of them or their client are killed with `kill -9` in mid-write, again and again; what was acknowledged
+//! must be there each time.
 //!
 //! Three processes: the daemon, the writer, and this one, which is the oracle. The writer says through a pipe what it is about to do and
-//! what fsync acknowledged; the oracle kills the daemon after a random number of these lines, so no clock decides.
+//! what fsync acknowledged; the oracle kills after a random number of these lines, so no clock decides. Real programs may work on the mount meanwhile
+//! ([`company`]), and judge for themselves what they find afterwards.
 //! Killing a process loses nothing that the kernel holds. With `--backing testdisk` the disk under the filesystem dies with the daemon, after a random
 //! number of its writes, and loses what was not flushed; `--lie` has it forget flushes too, which must make the campaign fail.
 //! On a kernel filesystem the writer is killed instead, which tests the oracle and nothing else.
 
+pub mod company;
 pub mod oracle;
+pub mod strike;
 pub mod writer;
 
 use std::io::{BufRead, BufReader, Write};
@@ -18,8 +22,10 @@ use gleanfs::cli::bench::process::check_interrupt;
 
 use crate::block::{BLOCK, Seen, Stamp, see};
 use crate::random::Random;
-use crate::volume::{Peer, Setup, Volume};
+use crate::volume::{Setup, Volume};
+use company::{Company, Program};
 use oracle::Oracle;
+use strike::{Tally, Victim};
 use writer::{Event, Plan};
 
 /// What to run.
@@ -41,11 +47,18 @@ pub struct Options {
     /// Have the test disk acknowledge flushes and forget them; the campaign has to fail
     #[arg(long)]
     pub lie: bool,
+    /// Who is killed: one of these each round, by chance; a test disk's power cut takes the daemon
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "daemon")]
+    pub kill: Vec<Victim>,
+    /// Programs that work on the mount as well
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub with: Vec<Program>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { setup: Setup::default(), rounds: 100, seed: 1, fill: 70, events: 2000, lie: false }
+        let (setup, kill) = (Setup::default(), vec![Victim::Daemon]);
+        Self { setup, rounds: 100, seed: 1, fill: 70, events: 2000, lie: false, kill, with: Vec::new() }
     }
 }
 
@@ -78,7 +91,9 @@ fn judged<T>(outcome: Result<T>, verdict: Verdict) -> Result<T> {
 /// Runs the loop. `writer` is the command that runs [`writer::main`] with its arguments appended.
 pub fn run(options: &Options, writer: impl Fn() -> Result<Command>) -> Result<()> {
     let mut volume = options.setup.make()?;
+    let victims = strike::possible(&options.kill, &volume)?;
     let mut random = Random::new(options.seed);
+    let mut company = Company::gather(&options.with, volume.target())?;
     let filler = fill(&volume, options.fill)?;
     if options.lie {
         // What was there before is safe: to be lost is what the rounds write.
@@ -86,19 +101,21 @@ pub fn run(options: &Options, writer: impl Fn() -> Result<Command>) -> Result<()
         volume.disk().context("only a test disk (--backing testdisk) lies")?.forget_flushes()?;
     }
     let mut oracle = Oracle::default();
-    let mut acknowledged = 0;
+    let mut tally = Tally::default();
     for round in 0..options.rounds {
         check_interrupt()?;
         let replay = format!("round {round}; replay with --seed {} --rounds {}", options.seed, round + 1);
         let plan = Plan { seed: random.draw(), next_version: oracle.next_version(), files: oracle.files() };
+        let victim = victims[random.below(victims.len() as u64) as usize];
+        company.start()?;
         let child = start(writer()?, volume.target(), &plan)?;
-        acknowledged += one_round(&mut volume, child, &mut oracle, 1 + random.below(options.events))?;
-        volume.unmount().context("clearing the dead mount")?;
-        judged(volume.fsck(), Verdict::Damage).with_context(|| replay.clone())?;
-        judged(volume.mount(), Verdict::Damage).with_context(|| replay.clone())?;
-        judged(oracle.verify(volume.target()), Verdict::Loss).with_context(|| replay.clone())?;
+        let events = 1 + random.below(options.events);
+        let acknowledged = one_round(&mut volume, child, &mut oracle, &mut company, (victim, events))?;
+        tally.count(victim, acknowledged);
+        company.kill()?;
+        afterwards(&mut volume, &mut oracle, &mut company, victim).with_context(|| replay)?;
         if (round + 1) % 10 == 0 || round + 1 == options.rounds {
-            println!("killloop: {} kills survived, {acknowledged} acknowledged operations all there", round + 1);
+            println!("killloop: {tally}");
         }
     }
     judged(verify_filler(volume.target(), filler), Verdict::Loss)?;
@@ -107,24 +124,39 @@ pub fn run(options: &Options, writer: impl Fn() -> Result<Command>) -> Result<()
         println!("killloop: the power cuts took {lost} blocks that were not flushed");
         ensure!(lost > 0 || options.rounds == 0, "the power cuts took nothing, so they tested nothing");
     }
+    drop(company);
     volume.end()
 }
 
-/// Listens to the writer, kills after `events` lines or writes of the test disk, listens on until the writer has ended.
-fn one_round(volume: &mut Volume, mut child: Child, oracle: &mut Oracle, events: u64) -> Result<u64> {
+/// Listens to the writer, strikes after `events` lines or writes of the test disk, listens on until the writer has ended.
+fn one_round(
+    volume: &mut Volume,
+    mut child: Child,
+    oracle: &mut Oracle,
+    company: &mut Company,
+    (victim, events): (Victim, u64),
+) -> Result<u64> {
     let cut = volume.arm_power_cut(events)?;
     let lines = BufReader::new(child.stdout.take().context("the writer's lines")?).lines();
+    // Without its workers the daemon has to go on, and the writer with it, for as long again.
+    let last = if victim == Victim::Worker { 2 * events } else { events };
     let (mut seen, mut acknowledged) = (0, 0);
     for line in lines {
         let event: Event = serde_json::from_str(&line?).context("a line of the writer")?;
         acknowledged += u64::from(matches!(event, Event::Synced { .. }));
         oracle.hear(event);
         seen += 1;
-        if seen == events && cut.is_none() {
-            match volume.peer() {
-                Peer::Gleanfs => volume.kill_daemon()?,
-                Peer::Ext4 => child.kill()?,
-            }
+        if cut.is_some() {
+            continue;
+        }
+        if seen == events || seen == last {
+            company.ensure_at_work()?;
+        }
+        if seen == events {
+            victim.strike(volume)?;
+        }
+        if seen == last && victim.spares_daemon() {
+            child.kill()?;
         }
     }
     let status = child.wait()?;
@@ -132,10 +164,26 @@ fn one_round(volume: &mut Volume, mut child: Child, oracle: &mut Oracle, events:
         let has_come = cut.has_come();
         volume.end_power_cut(cut)?;
         ensure!(has_come, "the writer ended before the power cut: {status}; see its message above");
-    } else if seen < events {
+    } else if seen < last {
         bail!("the writer ended before the kill: {status}, after {seen} lines; see its message above");
     }
     Ok(acknowledged)
+}
+
+/// Mounts again if need be, and holds what is found against what was acknowledged.
+fn afterwards(volume: &mut Volume, oracle: &mut Oracle, company: &mut Company, victim: Victim) -> Result<()> {
+    if !victim.spares_daemon() {
+        volume.unmount().context("clearing the dead mount")?;
+        judged(volume.fsck(), Verdict::Damage)?;
+        judged(volume.mount(), Verdict::Damage)?;
+    }
+    judged(oracle.verify(volume.target()), Verdict::Loss)?;
+    judged(company.check(), Verdict::Loss)?;
+    if victim.spares_daemon() {
+        // What was found here counts as acknowledged from now on, and some of it is in memory alone.
+        volume.settle()?;
+    }
+    Ok(())
 }
 
 fn start(mut writer: Command, directory: &Path, plan: &Plan) -> Result<Child> {

@@ -17,21 +17,23 @@ use crate::program;
 
 /// The control socket answers and never calls, so what should become true is asked for so often.
 const ASK_EVERY: Duration = Duration::from_millis(10);
+/// The daemon's longest pause between two starts of a worker, and a start.
+pub(super) const RECOVERY_SECS: u64 = 90;
 
 /// The advisor of one mount, seen from outside.
-pub(super) struct Advice {
+pub(crate) struct Advice {
     target: PathBuf,
     program: PathBuf,
 }
 
 /// One worker process; its number may be another's by now, the descriptor is not.
-pub(super) struct Worker {
+pub(crate) struct Worker {
     pub pid: u32,
     process: OwnedFd,
 }
 
 impl Advice {
-    pub(super) fn of(target: &Path) -> Result<Self> {
+    pub(crate) fn of(target: &Path) -> Result<Self> {
         Ok(Self { target: target.into(), program: program::gleanfs()? })
     }
 
@@ -64,6 +66,12 @@ impl Advice {
         self.await_status(most, "ready", is_ready)
     }
 
+    /// Waits until both workers are there, for as long as the daemon may take between two starts.
+    pub(crate) fn await_workers(&self) -> Result<()> {
+        let both = |status: &Status| is_ready(status) && status.victim_advisor.worker == "ready";
+        self.await_status(Duration::from_secs(RECOVERY_SECS), "ready", both).map(drop)
+    }
+
     /// Waits until the cleaner is at work; `check` finds out whether the load still goes.
     pub(super) fn await_cleaning(&self, check: impl Fn() -> Result<()>, most: Duration) -> Result<()> {
         self.await_status(most, "cleaning", |status| check().is_err() || cleaned(status) > 0)?;
@@ -81,11 +89,11 @@ impl Advice {
     }
 
     /// The one that is asked about placement.
-    pub(super) fn worker(&self) -> Result<Worker> {
+    pub(crate) fn worker(&self) -> Result<Worker> {
         Self::worker_of(&self.status()?.advisor)
     }
 
-    pub(super) fn worker_for_victims(&self) -> Result<Worker> {
+    pub(crate) fn worker_for_victims(&self) -> Result<Worker> {
         Self::worker_of(&self.status()?.victim_advisor)
     }
 
@@ -156,7 +164,7 @@ pub(super) fn print(what: &str, status: &Status) {
 }
 
 impl Worker {
-    pub(super) fn signal(&self, signal: Signal) -> Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         pidfd_send_signal(&self.process, signal).with_context(|| format!("{signal:?} to worker {}", self.pid))
     }
 

@@ -11,7 +11,7 @@
 //! | `files` | model files, good and bad |
 //! | `starvation` | taking the processor away from a worker |
 
-mod advice;
+pub(crate) mod advice;
 mod failures;
 mod files;
 mod starvation;
@@ -26,7 +26,7 @@ use crate::load::Load;
 use crate::skip;
 use crate::steady::Probe;
 use crate::volume::{Peer, Setup, Volume};
-use advice::Advice;
+use advice::{Advice, RECOVERY_SECS};
 use files::Files;
 
 /// What to run.
@@ -56,7 +56,7 @@ pub struct Options {
     #[arg(long, default_value_t = 20)]
     pub prompt_secs: u64,
     /// Longest wait for the advisor to come back: the daemon's longest pause between two starts, and a start
-    #[arg(long, default_value_t = 90)]
+    #[arg(long, default_value_t = RECOVERY_SECS)]
     pub recovery_secs: u64,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
