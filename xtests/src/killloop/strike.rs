@@ -5,8 +5,9 @@ use std::fmt;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
+use crate::skip;
 use crate::volume::{Backing, Peer, Volume};
-use crate::workers::advice::Advice;
+use crate::workers::{self, advice::Advice};
 
 /// Whom a round kills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -30,7 +31,15 @@ pub fn possible(wanted: &[Victim], volume: &Volume) -> Result<Vec<Victim>> {
         volume.backing() != Backing::Testdisk || wanted == [Victim::Daemon],
         "a test disk dies together with the daemon, and with nobody else"
     );
-    Ok(wanted.to_vec())
+    let (workers, others): (Vec<_>, Vec<_>) = wanted.iter().partition(|victim| victim.has_worker());
+    match workers::lacks() {
+        Some(why) if !workers.is_empty() => {
+            skip(format_args!("killing workers: {why}"));
+            ensure!(!others.is_empty(), "nobody else to kill");
+            Ok(others)
+        }
+        _ => Ok(wanted.to_vec()),
+    }
 }
 
 impl Victim {
@@ -39,9 +48,13 @@ impl Victim {
         matches!(self, Self::Worker | Self::Client)
     }
 
+    fn has_worker(self) -> bool {
+        matches!(self, Self::Worker | Self::Both)
+    }
+
     /// Kills it, unless it is the writer, whom only its parent can kill.
     pub fn strike(self, volume: &Volume) -> Result<()> {
-        if matches!(self, Self::Worker | Self::Both) {
+        if self.has_worker() {
             kill_workers(volume)?;
         }
         if self.spares_daemon() { Ok(()) } else { volume.kill_daemon() }

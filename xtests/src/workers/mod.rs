@@ -120,10 +120,15 @@ impl Scene<'_> {
     }
 }
 
+/// Why no worker can run here, if so.
+pub(crate) fn lacks() -> Option<String> {
+    gleanfs_gc::runtime::locate(gleanfs_gc::runtime::Request::default()).err().map(|why| why.to_string())
+}
+
 /// Runs the trials one after the other. `probe` is the command that runs [`crate::steady::probe::main`] with its arguments appended.
 pub fn run(options: &Options, probe: impl Fn() -> Result<Command>) -> Result<()> {
     ensure!(options.setup.peer == Peer::Gleanfs, "only gleanfs has a worker");
-    if let Err(why) = gleanfs_gc::runtime::locate(gleanfs_gc::runtime::Request::default()) {
+    if let Some(why) = lacks() {
         skip(format_args!("workers: {why}"));
         return Ok(());
     }
