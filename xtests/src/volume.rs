@@ -257,8 +257,8 @@ impl Volume {
     pub fn kill_daemon(&self) -> Result<()> {
         if self.setup.peer == Peer::Gleanfs {
             let daemon = self.daemon()?;
-            pidfd_send_signal(&daemon, Signal::KILL)?;
-            await_end(&daemon)?;
+            pidfd_send_signal(&daemon, Signal::KILL).context("killing the daemon")?;
+            await_end(&daemon).context("waiting for the daemon's end")?;
         }
         Ok(())
     }
@@ -309,7 +309,8 @@ impl Volume {
 
     /// Makes everything durable that was written through the mount: first the kernel gives it to the daemon, then the daemon to the device.
     pub fn settle(&self) -> Result<()> {
-        rustix::fs::syncfs(std::fs::File::open(&self.target)?)?;
+        let directory = std::fs::File::open(&self.target).context("opening the mount point")?;
+        rustix::fs::syncfs(directory).context("syncfs")?;
         if self.peer() == Peer::Gleanfs { self.order(&["sync"]) } else { Ok(()) }
     }
 

@@ -110,10 +110,12 @@ pub fn run(options: &Options, writer: impl Fn() -> Result<Command>) -> Result<()
         company.start()?;
         let child = start(writer()?, volume.target(), &plan)?;
         let events = 1 + random.below(options.events);
-        let acknowledged = one_round(&mut volume, child, &mut oracle, &mut company, (victim, events))?;
+        let acknowledged = one_round(&mut volume, child, &mut oracle, &mut company, (victim, events))
+            .with_context(|| format!("killing the {victim:?} in {replay}"))?;
         tally.count(victim, acknowledged);
         company.kill()?;
-        afterwards(&mut volume, &mut oracle, &mut company, victim).with_context(|| replay)?;
+        afterwards(&mut volume, &mut oracle, &mut company, victim)
+            .with_context(|| format!("the {victim:?} was killed in {replay}"))?;
         if (round + 1) % 10 == 0 || round + 1 == options.rounds {
             println!("killloop: {tally}");
         }
