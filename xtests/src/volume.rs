@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use gleanfs::cli::bench::process::{command, run, run_always, run_umount};
 use gleanfs::control::{Client, Status};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
@@ -310,7 +311,8 @@ impl Volume {
     /// Makes everything durable that was written through the mount: first the kernel gives it to the daemon, then the daemon to the device.
     pub fn settle(&self) -> Result<()> {
         let directory = std::fs::File::open(&self.target).context("opening the mount point")?;
-        rustix::fs::syncfs(directory).context("syncfs")?;
+        // A process that is killed with a file mapped cannot finish telling its times, and the next syncfs gives that back as its own error, once.
+        retry_on_intr(|| rustix::fs::syncfs(&directory)).context("syncfs")?;
         if self.peer() == Peer::Gleanfs { self.order(&["sync"]) } else { Ok(()) }
     }
 
