@@ -75,7 +75,7 @@ impl Cleaner {
     }
 
     fn clean_while_due(&self) -> Result<()> {
-        while self.cleaning_is_due() && !self.wishes.lock().stop {
+        while (self.cleaning_is_due() || self.to_drain().is_some()) && !self.wishes.lock().stop {
             self.volume.log().failure()?;
             self.at_work.store(true, Ordering::Relaxed);
             match self.clean_one() {

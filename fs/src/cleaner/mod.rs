@@ -142,6 +142,7 @@ impl Cleaner {
         });
         let relief: Weak<Self> = Arc::downgrade(&cleaner);
         volume.set_relief(relief);
+        volume.attend();
         cleaner
     }
 
@@ -192,6 +193,9 @@ impl Cleaner {
     fn clean_next(&self, _one_at_a_time: MutexGuard<'_, ()>) -> Result<Option<moving::Moved>> {
         let emergency = self.pressure() == Pressure::Emergency;
         let begun = Instant::now();
+        if let Some(seg) = self.to_drain().filter(|_| !emergency) {
+            return self.drain(seg).map(Some);
+        }
         let Some(Choice { decider, victim, moves_max }) = self.choose(emergency) else { return Ok(None) };
         let how = moving::How { emergency, moves_max, lost: &self.counters.lost_blocks };
         let seg = SegNo(victim.seg);
@@ -210,6 +214,21 @@ impl Cleaner {
         self.pacing.cleaned(freed, begun.elapsed());
         self.tell(&victim, decider);
         Ok(Some(moved))
+    }
+
+    /// A segment that the device takes nothing for any more, with something live in it.
+    fn to_drain(&self) -> Option<SegNo> {
+        self.volume.log().lock().segments.to_drain()
+    }
+
+    /// Moves what lives out of a bad segment while it can still be read. That gives no room, so nobody is told of a victim.
+    fn drain(&self, seg: SegNo) -> Result<moving::Moved> {
+        let lost = &self.counters.lost_blocks;
+        let how = moving::How { emergency: false, moves_max: self.moves_max(), lost };
+        let moved = moving::empty_segment(&self.volume, seg, &how)?;
+        self.volume.log().lock().segments.set_aside(seg);
+        tracing::warn!("moved {} blocks out of segment {seg}, which is out of use", moved.blocks);
+        Ok(moved)
     }
 
     /// Whether some segment is less utilized than `utilization_max`.

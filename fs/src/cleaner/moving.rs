@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gleanfs_gc::placement::{MoveFacts, merge};
 use gleanfs_gc::telemetry::{Choice, Event};
 
-use crate::device::AlignedBuf;
+use crate::device::{AlignedBuf, DeviceError};
 use crate::error::{Error, Result};
 use crate::format::chunk::{PAYLOAD_MAX, PageId, Record};
 use crate::format::edit::Edit;
@@ -63,8 +63,14 @@ pub struct How<'a> {
 /// Moves everything live out of `seg`.
 pub fn empty_segment(volume: &Volume, seg: SegNo, how: &How<'_>) -> Result<Moved> {
     let moves_max = how.moves_max.min(PAYLOAD_MAX);
-    let contents = read_contents(volume, seg)?;
     let mut moved = Moved::default();
+    let contents = match read_contents(volume, seg) {
+        Err(e @ Error::Device(_)) => {
+            keep(volume, seg, &e);
+            return Ok(moved);
+        }
+        contents => contents?,
+    };
     let mut batches: BTreeMap<HeadId, Batch> = BTreeMap::new();
     let runs = live_runs(volume, &contents)?;
     let mut window = Window::over(volume, seg, &runs);
@@ -74,16 +80,22 @@ pub fn empty_segment(volume: &Volume, seg: SegNo, how: &How<'_>) -> Result<Moved
         if batch.blocks + run.extent.blocks > moves_max {
             moved.blocks += batch.commit(volume, head)?;
         }
-        if !batch.take(volume, &mut window, &run)? {
-            take_readable(volume, batch, &mut window, &run, how.lost)?;
+        if batch.take(volume, &mut window, &run)? != Taken::Whole {
+            take_readable(volume, seg, batch, &mut window, &run, how.lost)?;
         }
     }
     for (head, mut batch) in batches {
         moved.blocks += batch.commit(volume, head)?;
     }
-    moved.nodes += mark_nodes(volume, &contents.nodes)?;
-    moved.nodes += mark_pages(volume, &contents.pages)?;
+    moved.nodes += mark_nodes(volume, seg, &contents.nodes)?;
+    moved.nodes += mark_pages(volume, seg, &contents.pages)?;
     Ok(moved)
+}
+
+/// What the device does not give now it may give at another time, so nothing is lost: the segment stays as it is while this mount lasts.
+fn keep(volume: &Volume, seg: SegNo, why: &Error) {
+    tracing::error!("segment {seg} cannot be emptied: {why}");
+    volume.log().lock().segments.keep(seg);
 }
 
 fn read_contents(volume: &Volume, seg: SegNo) -> Result<Contents> {
@@ -231,6 +243,16 @@ impl Window {
     }
 }
 
+/// What came of the attempt to take a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    Whole,
+    /// Other bytes stand there.
+    Damaged,
+    /// The device did not give them.
+    Unread,
+}
+
 /// Runs on their way to one head, with their verified bytes.
 struct Batch {
     runs: Vec<Run>,
@@ -243,17 +265,18 @@ impl Batch {
         Self { runs: Vec::new(), bytes: AlignedBuf::new(PAYLOAD_MAX as usize), blocks: 0 }
     }
 
-    /// Adds a run that fits. False if its blocks cannot be read as they should be.
-    fn take(&mut self, volume: &Volume, window: &mut Window, run: &Run) -> Result<bool> {
+    /// Adds a run that fits and whose blocks are what they should be.
+    fn take(&mut self, volume: &Volume, window: &mut Window, run: &Run) -> Result<Taken> {
         let from = self.blocks as usize * BLOCK_SIZE;
         let to = &mut self.bytes[from..from + run.extent.blocks as usize * BLOCK_SIZE];
         match window.read(volume, run, to) {
             Ok(true) => {
                 self.blocks += run.extent.blocks;
                 self.runs.push(run.clone());
-                Ok(true)
+                Ok(Taken::Whole)
             }
-            Ok(false) | Err(Error::Device(_)) => Ok(false),
+            Ok(false) => Ok(Taken::Damaged),
+            Err(Error::Device(_)) => Ok(Taken::Unread),
             Err(e) => Err(e),
         }
     }
@@ -279,19 +302,33 @@ impl Batch {
     }
 }
 
-/// Takes the blocks of a run that can be read one by one; the others become lost blocks if they are still live.
-fn take_readable(volume: &Volume, batch: &mut Batch, window: &mut Window, run: &Run, lost: &AtomicU64) -> Result<()> {
+/// Takes the blocks of a run that can be read one by one. Those that hold other bytes become lost blocks if they are still live; those that the device does
+/// not give stay where they are.
+fn take_readable(
+    volume: &Volume,
+    seg: SegNo,
+    batch: &mut Batch,
+    window: &mut Window,
+    run: &Run,
+    lost: &AtomicU64,
+) -> Result<()> {
     window.dense = false;
     for n in 0..run.extent.blocks {
         let block = Run { ino: run.ino, first: run.first + u64::from(n), extent: run.extent.slice(n, 1) };
-        if !batch.take(volume, window, &block)? {
-            lose(volume, &block, lost)?;
+        match batch.take(volume, window, &block)? {
+            Taken::Whole => {}
+            Taken::Damaged => lose(volume, &block, lost)?,
+            Taken::Unread => {
+                let addr = block.extent.addr;
+                let why = std::io::Error::other(format!("block {addr} cannot be read"));
+                keep(volume, seg, &DeviceError::new("read", addr, 1, why).into());
+            }
         }
     }
     Ok(())
 }
 
-/// Marks a block as lost for good if it is still mapped where it could not be read, so that its segment drains (I4).
+/// Marks a block as lost for good if it is still mapped where other bytes stand, so that its segment drains (I4).
 fn lose(volume: &Volume, block: &Run, lost: &AtomicU64) -> Result<()> {
     let Run { ino, first, extent } = block;
     let gone = volume.transact_for(Purpose::Cleaner, |view| {
@@ -303,7 +340,7 @@ fn lose(volume: &Volume, block: &Run, lost: &AtomicU64) -> Result<()> {
         Ok(Plan { edits: if live { vec![edit] } else { Vec::new() }, value: live })
     })?;
     if gone {
-        tracing::error!("block {first} of inode {ino} at block {} cannot be read and is lost", extent.addr);
+        tracing::error!("block {first} of inode {ino} at block {} is not what was written and is lost", extent.addr);
         lost.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
@@ -345,7 +382,7 @@ fn after(runs: &[Run], mut done: u32) -> Vec<Run> {
 }
 
 /// Marks live nodes of the segment dirty; checkpoints in between where they would be too many (I5).
-fn mark_nodes(volume: &Volume, nodes: &[(NodeId, BlockAddr)]) -> Result<u32> {
+fn mark_nodes(volume: &Volume, seg: SegNo, nodes: &[(NodeId, BlockAddr)]) -> Result<u32> {
     let mut marked = 0;
     for (id, addr) in nodes {
         loop {
@@ -366,7 +403,11 @@ fn mark_nodes(volume: &Volume, nodes: &[(NodeId, BlockAddr)]) -> Result<u32> {
             match volume.load(*id) {
                 Ok(()) => {}
                 // A freed node, or one that cannot be read: then the segment keeps it, and fsck names it.
-                Err(Error::Damaged { .. } | Error::Device(_)) => break,
+                Err(e @ Error::Device(_)) => {
+                    keep(volume, seg, &e);
+                    break;
+                }
+                Err(Error::Damaged { .. }) => break,
                 Err(e) => return Err(e),
             }
         }
@@ -378,13 +419,14 @@ fn mark_nodes(volume: &Volume, nodes: &[(NodeId, BlockAddr)]) -> Result<u32> {
 }
 
 /// Marks live table pages of the segment dirty.
-fn mark_pages(volume: &Volume, pages: &[(PageId, BlockAddr)]) -> Result<u32> {
+fn mark_pages(volume: &Volume, seg: SegNo, pages: &[(PageId, BlockAddr)]) -> Result<u32> {
     let mut marked = 0;
     for (page, addr) in pages {
         match volume.mark_page(*page, *addr) {
             Ok(live) => marked += u32::from(live),
             // The segment keeps a page that cannot be read, and fsck names it.
-            Err(Error::Damaged { .. } | Error::Device(_)) => {}
+            Err(e @ Error::Device(_)) => keep(volume, seg, &e),
+            Err(Error::Damaged { .. }) => {}
             Err(e) => return Err(e),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::device::aligned::AlignedBuf;
+use crate::error::Result;
 use crate::format::chunk::{CHUNK_BLOCKS_MAX, PAYLOAD_MAX, SUMMARY_MAX, overflow_blocks};
 use crate::format::superblock::{HEADS_MAX, HeadPosition};
 use crate::types::{BlockAddr, Lsn, SegNo};
@@ -87,6 +88,8 @@ pub struct Pending {
     /// Writers between reservation and commit.
     pub pins: u32,
     pub closed: bool,
+    /// Times that it was taken elsewhere because the device refused it.
+    pub detours: u8,
 }
 
 impl Pending {
@@ -188,15 +191,24 @@ impl Heads {
         if self.allocation.len() <= self.kept_from(Purpose::Cleaner) {
             return None;
         }
+        self.claim_any()
+    }
+
+    /// The same out of what is kept for the checkpoint, which asks.
+    pub fn claim_any(&mut self) -> Option<SegNo> {
         let seg = self.allocation.pop_front()?;
         self.preparing.push(seg);
         Some(seg)
     }
 
-    /// It is ready, or goes back to where it was.
-    pub fn settle_claim(&mut self, seg: SegNo, is_ready: bool) {
+    /// It is ready, or goes back to where it was unless the device will not have it.
+    pub fn settle_claim(&mut self, seg: SegNo, is_ready: bool, is_lost: bool) {
         self.preparing.retain(|claimed| *claimed != seg);
-        if is_ready { self.prepared.push_back(seg) } else { self.allocation.push_front(seg) }
+        if is_ready {
+            self.prepared.push_back(seg);
+        } else if !is_lost {
+            self.allocation.push_front(seg);
+        }
     }
 
     pub fn may_open(&self, purpose: Purpose) -> bool {
@@ -243,6 +255,7 @@ impl Heads {
                 lsn_last: Lsn(0),
                 pins: 0,
                 closed: false,
+                detours: 0,
             },
         );
         self.by_addr.insert(start, serial);
@@ -250,6 +263,17 @@ impl Heads {
         head.open = Some(serial);
         head.queue.push_back(serial);
         serial
+    }
+
+    /// Changes where a pending chunk stands.
+    pub fn readdress(&mut self, serial: u64, change: impl FnOnce(&mut Pending) -> Result<()>) -> Result<()> {
+        let pending = self.pending.get_mut(&serial).expect("a refused chunk is pending");
+        let before = pending.chunk.start;
+        change(pending)?;
+        let start = pending.chunk.start;
+        self.by_addr.remove(&before);
+        self.by_addr.insert(start, serial);
+        Ok(())
     }
 
     /// Forgets a written chunk and gives its memory back once the last reader is gone.

@@ -11,16 +11,18 @@
 //! acknowledged by [`Log::sync`] only after its chunk and all before it are written and the device is flushed).
 
 mod buffer;
+mod detour;
 mod heads;
 mod planner;
+pub(crate) mod refusals;
 pub mod scan;
 pub mod segments;
 mod ticket;
 mod writers;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -31,6 +33,7 @@ use crate::format::chunk::{CHUNK_BLOCKS_MAX, PAYLOAD_MAX};
 use crate::format::superblock::{Checkpoint, HeadPosition};
 use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, SegNo, WriteClock};
 
+pub(crate) use detour::{Detours, Refused};
 pub use heads::{HeadId, NODE_HEAD, Purpose, Reserves};
 pub use planner::{PlannedChunk, Planner};
 pub use ticket::Ticket;
@@ -69,6 +72,8 @@ pub struct Log {
     flushed: AtomicU64,
     /// The epoch that chunks carry.
     epoch: AtomicU64,
+    /// Who takes refused chunks elsewhere; weak, since the volume holds the log.
+    detours: OnceLock<Weak<dyn Detours>>,
 }
 
 /// What the leaf lock guards.
@@ -81,6 +86,8 @@ pub(crate) struct Inner {
     write_clock: WriteClock,
     /// Blocks given to chunks since the last checkpoint was taken.
     blocks_since_checkpoint: u64,
+    /// Chunks that were taken elsewhere: addresses of what is mapped have changed.
+    detours: u64,
     failed: Option<String>,
     stopping: bool,
 }
@@ -111,6 +118,7 @@ impl Log {
                 last_lsn: Lsn(0),
                 write_clock: WriteClock(0),
                 blocks_since_checkpoint: 0,
+                detours: 0,
                 failed: None,
                 stopping: false,
             }),
@@ -122,6 +130,7 @@ impl Log {
             flush_done: Condvar::new(),
             flushed: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            detours: OnceLock::new(),
         })
     }
 
@@ -273,13 +282,16 @@ impl Log {
     }
 
     /// One flush that starts after the call, shared with everybody who waits for one (group commit).
+    ///
+    /// After a failed one there is no other: the device may have dropped what it was to save, and would say of a later flush that it saved everything. So
+    /// the log has failed before anybody can begin one.
     pub fn flush_once(&self) -> Result<()> {
         let mut rounds = self.flush.lock();
         let wanted = rounds.started + 1;
         while rounds.done < wanted {
+            self.failure()?;
             if rounds.running {
                 self.flush_done.wait(&mut rounds);
-                self.failure()?;
                 continue;
             }
             rounds.running = true;
@@ -287,14 +299,13 @@ impl Log {
             let round = rounds.started;
             drop(rounds);
             let result = self.device.flush();
+            if let Err(e) = &result {
+                self.fail(e.to_string());
+            }
             rounds = self.flush.lock();
             rounds.running = false;
             self.flush_done.notify_all();
-            if let Err(e) = result {
-                drop(rounds);
-                self.fail(e.to_string());
-                return Err(e.into());
-            }
+            result?;
             rounds.done = round;
         }
         Ok(())
@@ -318,6 +329,11 @@ impl Inner {
 
     pub(crate) fn last_lsn(&self) -> Lsn {
         self.last_lsn
+    }
+
+    /// Chunks taken elsewhere so far.
+    pub(crate) fn detours(&self) -> u64 {
+        self.detours
     }
 
     pub(crate) fn set_last_lsn(&mut self, lsn: Lsn) {

@@ -2,7 +2,8 @@
 //!
 //! One place moves a segment from state to state: free -> open -> sealed -> prefree -> free. A segment is *sealed* only when
 //! everything in it is written and nobody can add to it, so a sealed segment without live blocks stays without. Keeps I2 (prefree
-//! becomes free by [`SegmentTable::release`] alone, once a slot that says so is durable) and I3 (live counts).
+//! becomes free by [`SegmentTable::release`] alone, once a slot that says so is durable) and I3 (live counts). One that the device refuses becomes
+//! *bad* as soon as nobody fills it any more, and stays so; what is live in it stays where it is until the cleaner moves it.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +26,7 @@ pub enum SegmentState {
     Sealed,
     /// Nothing in it is live, but what is durable may still need it.
     Prefree,
-    /// The device refuses it.
+    /// The device refuses it: nothing is written to it any more. Blocks may be live in it.
     Bad,
 }
 
@@ -62,6 +63,12 @@ pub struct SegmentTable {
     prefree: BTreeSet<SegNo>,
     /// Sealed segments that were cleaned and whose last live blocks (nodes, pages) leave with the next checkpoint.
     aside: BTreeSet<SegNo>,
+    /// Open segments that the device refuses: bad once nobody fills them.
+    refused: BTreeSet<SegNo>,
+    bad: BTreeSet<SegNo>,
+    /// Segments of which something could not be read when they were cleaned. They are left alone until the next mount: what cannot be read now may
+    /// be readable then, and to choose them again and again would gain nothing.
+    kept: BTreeSet<SegNo>,
     /// Segments that hold log since the last checkpoint was taken: at most those that it or an extension lists.
     in_log: BTreeSet<SegNo>,
     dirty_pages: BTreeSet<u64>,
@@ -81,6 +88,9 @@ impl SegmentTable {
             free: BTreeSet::new(),
             prefree: BTreeSet::new(),
             aside: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            bad: BTreeSet::new(),
+            kept: BTreeSet::new(),
             in_log: BTreeSet::new(),
             dirty_pages: BTreeSet::new(),
             counts: SegmentCounts { free: segments - first.0, ..SegmentCounts::default() },
@@ -185,9 +195,14 @@ impl SegmentTable {
         if self.get(seg).state != SegmentState::Open {
             return;
         }
+        let is_refused = self.refused.remove(&seg);
         let entry = self.entry(seg);
         entry.sealed = clock;
-        let next = if entry.live == 0 { SegmentState::Prefree } else { SegmentState::Sealed };
+        let next = match entry.live {
+            _ if is_refused => SegmentState::Bad,
+            0 => SegmentState::Prefree,
+            _ => SegmentState::Sealed,
+        };
         self.set_state(seg, next);
     }
 
@@ -242,10 +257,30 @@ impl SegmentTable {
 
     /// A cleaned segment is no victim again before the next checkpoint, with which the nodes in it leave.
     pub fn set_aside(&mut self, seg: SegNo) {
-        if self.get(seg).state == SegmentState::Sealed {
+        if matches!(self.get(seg).state, SegmentState::Sealed | SegmentState::Bad) {
             self.index.remove(seg.0);
             self.aside.insert(seg);
         }
+    }
+
+    /// Part of the segment cannot be read, so it cannot be emptied: it is no victim any more while this mount lasts.
+    pub fn keep(&mut self, seg: SegNo) {
+        if matches!(self.get(seg).state, SegmentState::Sealed | SegmentState::Bad) {
+            self.index.remove(seg.0);
+            self.kept.insert(seg);
+        }
+    }
+
+    /// A bad segment in which blocks are live, and which was not tried since the last checkpoint.
+    pub fn to_drain(&self) -> Option<SegNo> {
+        let left_alone = |seg: &SegNo| self.aside.contains(seg) || self.kept.contains(seg);
+        self.bad.iter().copied().find(|seg| self.get(*seg).live > 0 && !left_alone(seg))
+    }
+
+    /// Blocks that the log cannot have while this mount lasts: those of bad segments and of segments that cannot be emptied, without what is live in them.
+    pub fn lost_room(&self) -> u64 {
+        let room = |seg: &SegNo| u64::from(self.capacity.saturating_sub(self.get(*seg).live));
+        self.bad.union(&self.kept).map(room).sum()
     }
 
     /// Segments set aside since the last checkpoint.
@@ -256,7 +291,7 @@ impl SegmentTable {
     /// A checkpoint is durable: whatever was set aside and still has live blocks may be chosen again.
     pub fn bring_back(&mut self) {
         for seg in std::mem::take(&mut self.aside) {
-            if self.get(seg).state == SegmentState::Sealed {
+            if self.get(seg).state == SegmentState::Sealed && !self.kept.contains(&seg) {
                 self.index_sealed(seg);
             }
         }
@@ -277,10 +312,22 @@ impl SegmentTable {
         }
     }
 
-    /// The device refused the segment; it is never used again.
+    /// The device refused the segment, which is never used again. One that is being filled becomes bad when it is sealed: until then what is on its way
+    /// comes to life in it.
     pub fn condemn(&mut self, seg: SegNo) {
-        self.free.remove(&seg);
-        self.set_state(seg, SegmentState::Bad);
+        match self.get(seg).state {
+            SegmentState::Open => drop(self.refused.insert(seg)),
+            SegmentState::Bad => {}
+            _ => {
+                self.free.remove(&seg);
+                self.set_state(seg, SegmentState::Bad);
+            }
+        }
+    }
+
+    /// Whether the device refuses it.
+    pub fn is_refused(&self, seg: SegNo) -> bool {
+        self.refused.contains(&seg) || self.bad.contains(&seg)
     }
 
     /// Up to `count` free segments that no list names yet: freed ones first, then never used ones.
@@ -372,7 +419,13 @@ impl SegmentTable {
             SegmentState::Free => {
                 self.free.insert(seg);
             }
-            _ => {}
+            SegmentState::Bad => {
+                self.bad.insert(seg);
+            }
+            SegmentState::Open => {}
+        }
+        if to == SegmentState::Free || to == SegmentState::Prefree {
+            self.kept.remove(&seg);
         }
         // The medium knows a prefree segment as free already.
         if (from, to) != (SegmentState::Prefree, SegmentState::Free) {

@@ -241,37 +241,6 @@ impl Log {
         Some(open)
     }
 
-    /// Reserves the medium's room for segments about to be opened, so that `keep` are prepared or being prepared by somebody. No lock is held over it.
-    /// Returns false if there is none left to prepare.
-    pub fn prepare(&self, keep: usize) -> Result<bool> {
-        loop {
-            let seg = {
-                let mut inner = self.inner.lock();
-                let heads = &mut inner.heads;
-                if heads.prepared.len() + heads.preparing.len() >= keep {
-                    return Ok(true);
-                }
-                // I1: one thread alone makes a segment ready. Another one, late, would empty a zone that is being written by then.
-                match heads.claim() {
-                    Some(seg) => seg,
-                    None => return Ok(!(heads.prepared.is_empty() && heads.preparing.is_empty())),
-                }
-            };
-            let made = self.make_ready(seg);
-            self.inner.lock().heads.settle_claim(seg, made.is_ok());
-            self.changed.notify_all();
-            made?;
-        }
-    }
-
-    /// Reserves the medium's room of a free segment; a zone that a crash left written is emptied first.
-    pub(crate) fn make_ready(&self, seg: SegNo) -> Result<()> {
-        if self.device.zone(seg.0)?.write_pointer.is_some_and(|pointer| pointer != 0) {
-            self.device.reset(seg.0)?;
-        }
-        Ok(self.device.reserve(seg.0)?)
-    }
-
     /// Address of block `offset` of `seg`.
     pub fn address(&self, seg: SegNo, offset: u32) -> BlockAddr {
         BlockAddr(u64::from(seg.0) * u64::from(self.shape.segment_blocks) + u64::from(offset))

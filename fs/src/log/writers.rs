@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::device::DeviceError;
 use crate::error::Result;
 use crate::format::chunk::ChunkHeader;
 use crate::types::SegNo;
 
 use super::buffer::ChunkBuf;
 use super::heads::HeadId;
+use super::refusals::is_of_the_place;
 use super::{Inner, Log};
 
 /// Work for whoever writes.
@@ -115,14 +117,23 @@ impl Log {
 
     fn write_chunk(&self, job: WriteJob) {
         let result = self.seal_and_write(&job);
-        let WriteJob { serial, chunk, .. } = job;
-        drop(chunk);
-        if let Err(e) = result {
-            // The chunk stays pending, so its blocks stay readable and nobody is told that it is durable (I6).
-            self.fail(e.to_string());
+        let WriteJob { serial, chunk, header, .. } = job;
+        let Err(refusal) = result else {
+            drop(chunk);
+            self.written(serial);
             return;
+        };
+        let may_go_elsewhere = self.shape.zoned && is_of_the_place(&refusal);
+        let gone = may_go_elsewhere && {
+            let (seg, _) = self.place(header.addr);
+            self.condemn(seg, &refusal);
+            let detour = self.detour(serial, chunk, header);
+            detour.map_err(|e| tracing::error!("what segment {seg} refused stays unwritten: {e}")).is_ok()
+        };
+        if !gone {
+            // The chunk stays pending, so its blocks stay readable and nobody is told that it is durable (I6).
+            self.fail(refusal.to_string());
         }
-        self.written(serial);
     }
 
     fn seal_and_write(&self, job: &WriteJob) -> Result<()> {
@@ -131,9 +142,19 @@ impl Log {
         // SAFETY: the chunk is closed, has no writer, and only this job seals it.
         let (head, overflow) = unsafe { job.chunk.summary_mut(header.payload_blocks, header.overflow_blocks) };
         header.seal(&job.summary, head, overflow);
-        self.inner.lock().check()?;
+        let seg = self.place(header.addr).0;
+        let is_refused = {
+            let inner = self.inner.lock();
+            inner.check()?;
+            inner.segments.is_refused(seg)
+        };
+        if is_refused {
+            // Whatever it would do with this one, behind a gap nobody would find it.
+            let why = std::io::Error::other("the zone refused an earlier write");
+            return Err(DeviceError::new("write", header.addr, u64::from(blocks), why).into());
+        }
         // SAFETY: it was just sealed.
-        self.device.write(header.addr, unsafe { job.chunk.sealed(blocks) })?;
+        self.put(header.addr, unsafe { job.chunk.sealed(blocks) })?;
         Ok(())
     }
 
@@ -148,16 +169,27 @@ impl Log {
         self.changed.notify_all();
     }
 
-    /// Gives the zone's open and active slots back. A failure costs a slot until the next mount, no data.
+    /// Gives the zone's open and active slots back. A failure costs a slot until the next mount, no data; but it may be the first sign of a zone that takes
+    /// nothing more.
     fn finish_segment(&self, seg: SegNo) {
-        if let Err(e) = self.device.finish(seg.0) {
-            tracing::warn!("{e}");
+        let is_refused = self.inner.lock().segments.is_refused(seg);
+        if !is_refused && let Err(e) = self.device.finish(seg.0) {
+            self.note_unfinished(seg, &e);
         }
         let mut inner = self.inner.lock();
         let clock = inner.clock();
         inner.segments.seal(seg, clock);
         drop(inner);
         self.changed.notify_all();
+    }
+
+    /// A zone could not be finished.
+    pub(crate) fn note_unfinished(&self, seg: SegNo, why: &DeviceError) {
+        if self.device.zone(seg.0).is_ok_and(|zone| zone.condition.has_failed()) {
+            self.condemn(seg, why);
+        } else {
+            tracing::warn!("{why}");
+        }
     }
 
     /// Seals `seg` if neither a head nor a pending chunk uses it: from then on the cleaner may take it.

@@ -62,7 +62,7 @@ pub fn format(device: Arc<dyn Device>, options: &FormatOptions, contents: &[Edit
         let first = inner.segments.take_free(1);
         inner.heads.set_allocation(first);
     }
-    let mut taken = checkpoint::take(&mut state.write(), &log, &Checkpoint::default(), 1, true)?;
+    let mut taken = checkpoint::take(&mut state.write(), &log, &Checkpoint::default(), 1, true, Default::default())?;
     checkpoint::write(&mut taken, &state, &log)?;
     device.flush()?;
     taken.checkpoint.device_bytes = device.traffic().written_bytes;

@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod checkpoint;
 mod commit;
+mod detour;
 mod extend;
 pub mod grow;
 pub mod image;

@@ -3,13 +3,17 @@
 //! Roll-forward reads every chunk that can have been written since the checkpoint, sorts its operations by LSN and applies the longest
 //! gap-free prefix. A gap below what a chunk says was flushed is damage, above it it is the tail that the crash took (I6). A
 //! read-write mount then writes a checkpoint under a new epoch, so that what was left out is never taken for part of the log again.
+//!
+//! What is read need not be durable: the mount before may have ended with a flush that failed, after which a cache may show what no later flush saves. So a
+//! read-write mount first writes once more what it starts from, as far as nothing says that it was flushed ([`anchor`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::device::Device;
+use crate::device::aligned::AlignedBuf;
+use crate::device::{Device, ZoneCondition};
 use crate::error::{Error, Result};
 use crate::format::chunk::{ChunkHeader, Record};
 use crate::format::edit::Edit;
@@ -38,6 +42,8 @@ struct Tail {
     /// Segments that have chunks, in the order in which they were opened.
     segments: Vec<HeadPosition>,
     next_generation: u64,
+    /// Whole chunks of which nothing says that they were flushed.
+    unflushed: Vec<ChunkHeader>,
 }
 
 impl Volume {
@@ -53,7 +59,10 @@ impl Volume {
         let state = RwLock::new(State::open(&checkpoint));
         load_segments(&state, &log, &checkpoint)?;
         preload_next_node(&state, &log)?;
-        let tail = if checkpoint.clean { Tail::default() } else { read_tail(&log, &checkpoint)? };
+        let mut tail = if checkpoint.clean { Tail::default() } else { read_tail(&log, &checkpoint)? };
+        if !options.read_only {
+            anchor(&mut slots, &log, &identity, &checkpoint, std::mem::take(&mut tail.unflushed))?;
+        }
         let last_lsn = Lsn(checkpoint.lsn.0 + tail.operations.len() as u64);
         let left = restore_heads(&log, &checkpoint, &tail, capacity)?;
         log.resume(&checkpoint, last_lsn, checkpoint.epoch + 1);
@@ -65,8 +74,11 @@ impl Volume {
         let read_only = options.read_only;
         let volume = Self::assemble(base, options);
         if !read_only {
+            // A host without room is no reason not to mount: files can be removed. If the checkpoint needs some, it says so.
+            if let Err(e) = volume.log.prepare(2) {
+                tracing::warn!("{e}");
+            }
             // The log goes on under the new epoch only once the medium knows it.
-            volume.log.prepare(2)?;
             volume.checkpoint(false)?;
         }
         Ok(volume)
@@ -124,6 +136,24 @@ pub(crate) fn check_identity(identity: &Identity, device: &dyn Device, slots: &S
     Ok(())
 }
 
+/// Makes the slot and the end of the log durable before anything that builds on them is. The same bytes go to the same places. A zone takes a slot once more, but no
+/// other bytes: for the end of the log there it has to do that zones are written past all caches of the host.
+fn anchor(
+    slots: &mut Slots,
+    log: &Log,
+    identity: &Identity,
+    checkpoint: &Checkpoint,
+    unflushed: Vec<ChunkHeader>,
+) -> Result<()> {
+    slots.write(&Superblock { identity: identity.clone(), checkpoint: checkpoint.clone() })?;
+    for header in unflushed.into_iter().filter(|_| !log.shape.zoned) {
+        let mut bytes = AlignedBuf::new(header.blocks() as usize);
+        log.device.read(header.addr, &mut bytes)?;
+        log.put(header.addr, &bytes)?;
+    }
+    log.flush_once()
+}
+
 /// Reads every chunk that may have been written since `checkpoint`.
 fn read_tail(log: &Log, checkpoint: &Checkpoint) -> Result<Tail> {
     let mut tail = Tail { next_generation: checkpoint.next_generation, ..Tail::default() };
@@ -134,14 +164,24 @@ fn read_tail(log: &Log, checkpoint: &Checkpoint) -> Result<Tail> {
     }
     for segment in &checkpoint.allocation {
         let scan = segment_scan(log, *segment, 0);
-        read_segment(scan, checkpoint, checkpoint.next_generation, &mut tail, &mut chunks)?;
+        match read_segment(scan, checkpoint, checkpoint.next_generation, &mut tail, &mut chunks) {
+            // A failure that may pass must not make a mount of less than was acknowledged. A zone that is gone stays gone: what of the log was in it is
+            // lost, and the gap is damage if it is known to have been flushed.
+            Err(e) if is_offline(log, *segment) => {
+                tracing::error!("what may have been written to segment {segment} is lost: {e}");
+            }
+            read => read?,
+        }
     }
     let known = checkpoint.extended.unwrap_or(checkpoint.lsn);
     tail.flushed = chunks.iter().map(|c| c.header.flushed).max().unwrap_or_default().max(known);
     for chunk in chunks {
         // What was flushed is whole; reading it again would only cost time.
-        if chunk.header.lsn_last > tail.flushed && !payload_is_whole(&*log.device, &chunk)? {
-            continue;
+        if chunk.header.lsn_last > tail.flushed {
+            if !payload_is_whole(&*log.device, &chunk)? {
+                continue;
+            }
+            tail.unflushed.push(chunk.header);
         }
         for record in chunk.records {
             if let Record::Operation { lsn, edits } = record
@@ -153,6 +193,10 @@ fn read_tail(log: &Log, checkpoint: &Checkpoint) -> Result<Tail> {
     }
     cut_at_gap(&mut tail, checkpoint.lsn)?;
     Ok(tail)
+}
+
+fn is_offline(log: &Log, segment: SegNo) -> bool {
+    log.device.zone(segment.0).is_ok_and(|zone| zone.condition == ZoneCondition::Offline)
 }
 
 fn segment_scan(log: &Log, segment: SegNo, from: u32) -> SegmentScan<'_> {
@@ -249,7 +293,9 @@ fn restore_heads(log: &Log, checkpoint: &Checkpoint, tail: &Tail, capacity: u32)
 fn settle(log: &Log, checkpoint: &Checkpoint, left: &BTreeSet<SegNo>, read_only: bool) -> Result<()> {
     if log.shape.zoned && !read_only {
         for seg in left {
-            log.device.finish(seg.0)?;
+            if let Err(e) = log.device.finish(seg.0) {
+                log.note_unfinished(*seg, &e);
+            }
         }
     }
     let mut inner = log.lock();
@@ -287,7 +333,7 @@ fn resumable(log: &Log, position: &HeadPosition, capacity: u32) -> Result<bool> 
         return Ok(false);
     }
     let zone = log.device.zone(position.segment.0)?;
-    Ok(zone.write_pointer.is_none_or(|pointer| pointer == position.next))
+    Ok(!zone.condition.has_failed() && zone.write_pointer.is_none_or(|pointer| pointer == position.next))
 }
 
 /// Applies the operations; returns the blocks of user data in them.

@@ -1,6 +1,7 @@
 //! Superblock slots: two fixed blocks, or on a device of only sequential zones a log in two zones.
 //!
-//! The only place that overwrites or resets anything that a mount may still need, and only after the next slot is durable.
+//! The only place that overwrites or resets anything that a mount may still need, and only after the next slot is durable. A slot that the device does not give
+//! is another matter than one that was torn: it may be the newest, and whoever took an older one for it would go over what the newest needs.
 
 use std::sync::Arc;
 
@@ -31,25 +32,44 @@ impl Slots {
         SegNo(if self.appended { 2 } else { 1 })
     }
 
-    /// The newest valid superblock. Errors say what is there instead.
+    /// The newest valid superblock. Errors say what is there instead, or that the device does not say.
     pub fn read(&mut self) -> Result<Superblock> {
         let mut newest: Option<(Superblock, u32)> = None;
         let mut why = Error::Decode(DecodeError::BadMagic { what: "superblock", found: 0 });
-        for (addr, zone) in self.candidates()? {
-            match self.read_at(addr) {
-                Ok(sb) => {
-                    if newest.as_ref().is_none_or(|(n, _)| n.checkpoint.sequence < sb.checkpoint.sequence) {
-                        newest = Some((sb, zone));
+        for (place, zone) in self.places()? {
+            for addr in place {
+                match self.read_at(addr) {
+                    Ok(sb) => {
+                        if newest.as_ref().is_none_or(|(n, _)| n.checkpoint.sequence < sb.checkpoint.sequence) {
+                            newest = Some((sb, zone));
+                        }
+                        break;
                     }
+                    // "Wrong version" and "damaged" tell more than "nothing there".
+                    Err(Error::Decode(DecodeError::BadMagic { .. })) => {}
+                    Err(e @ Error::Device(_)) => return Err(e),
+                    Err(e) => why = e,
                 }
-                // "Wrong version" and "damaged" tell more than "nothing there".
-                Err(Error::Decode(DecodeError::BadMagic { .. })) => {}
-                Err(e) => why = e,
             }
         }
         let (superblock, zone) = newest.ok_or(why)?;
         self.zone = zone;
         Ok(superblock)
+    }
+
+    /// Blocks in the order in which they are to be tried, for each place where slots are written, with its zone. In a zone the newest is the last whole one: what
+    /// follows it was torn, or went wrong in another way.
+    fn places(&self) -> Result<Vec<(Vec<BlockAddr>, u32)>> {
+        if !self.appended {
+            return Ok(SLOTS.iter().map(|addr| (vec![*addr], 0)).collect());
+        }
+        let mut places = Vec::new();
+        for zone in 0..2 {
+            let report = self.device.zone(zone)?;
+            let blocks = (0..written_blocks(&report)).rev().map(|n| report.start.offset(u64::from(n)));
+            places.push((blocks.collect(), zone));
+        }
+        Ok(places)
     }
 
     /// Blocks that may hold the newest superblock, each with its zone.
@@ -73,13 +93,15 @@ impl Slots {
         Ok(Superblock::decode(&block)?)
     }
 
-    /// Writes a superblock; durable after the next flush. This is the commit point of a checkpoint.
+    /// Writes a superblock; durable after the next flush. This is the commit point of a checkpoint. What goes wrong once is tried again.
     pub fn write(&mut self, superblock: &Superblock) -> Result<()> {
         let block = AlignedBuf::copy_of(&superblock.encode());
-        let addr =
-            if self.appended { self.next_appended()? } else { SLOTS[(superblock.checkpoint.sequence % 2) as usize] };
-        self.device.write(addr, &block)?;
-        Ok(())
+        let slot = SLOTS[(superblock.checkpoint.sequence % 2) as usize];
+        let addr = if self.appended { self.next_appended()? } else { slot };
+        let Err(e) = self.device.write(addr, &block) else { return Ok(()) };
+        tracing::warn!("{e}; the superblock is written again");
+        let addr = if self.appended { self.next_appended()? } else { slot };
+        Ok(self.device.write(addr, &block)?)
     }
 
     /// Room in the zone in use, or the other zone, emptied: the newest slot, in the full zone, is durable by then.
