@@ -3,7 +3,7 @@
 //! Beside `namespace`, above `meta` and `log`. A policy (`gleanfs_gc`) chooses; this moves. Every victim and every block is validated
 //! again (I4): a bad choice costs speed, never data. Cleaning frees nothing until a checkpoint is durable (I2, I5).
 //!
-//! - `moving`: one segment emptied. - `marks`: watermarks and pressure. - `background`: the threads. - `relief`: operations that
+//! - `moving`: one segment emptied. - `workspace`: the memory for it. - `marks`: watermarks and pressure. - `background`: the threads. - `relief`: operations that
 //!   wait for room. - `pacing`: how fast users may write meanwhile.
 
 mod background;
@@ -11,6 +11,7 @@ mod marks;
 mod moving;
 mod pacing;
 mod relief;
+mod workspace;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -27,6 +28,8 @@ use crate::error::Result;
 use crate::format::chunk::PAYLOAD_MAX;
 use crate::meta::volume::Volume;
 use crate::types::SegNo;
+
+use workspace::Workspace;
 
 pub use background::Background;
 pub use marks::{Marks, Pressure};
@@ -98,7 +101,7 @@ pub struct Cleaner {
     /// Everything happens on the callers' threads.
     inline: bool,
     /// One victim at a time.
-    cleaning: Mutex<()>,
+    cleaning: Mutex<Workspace>,
     /// The background thread empties a segment and does not wait for room.
     at_work: AtomicBool,
     wishes: Mutex<Wishes>,
@@ -133,7 +136,7 @@ impl Cleaner {
             recommender: Mutex::new(None),
             enabled: AtomicBool::new(true),
             inline,
-            cleaning: Mutex::new(()),
+            cleaning: Mutex::new(Workspace::new(volume.room().segment_blocks, volume.heads())),
             at_work: AtomicBool::new(false),
             wishes: Mutex::default(),
             wished: Condvar::new(),
@@ -189,13 +192,13 @@ impl Cleaner {
         self.clean_next(self.cleaning.lock())
     }
 
-    fn clean_next(&self, _one_at_a_time: MutexGuard<'_, ()>) -> Result<Option<moving::Moved>> {
+    fn clean_next(&self, mut space: MutexGuard<'_, Workspace>) -> Result<Option<moving::Moved>> {
         let emergency = self.pressure() == Pressure::Emergency;
         let begun = Instant::now();
         let Some(Choice { decider, victim, moves_max }) = self.choose(emergency) else { return Ok(None) };
         let how = moving::How { emergency, moves_max, lost: &self.counters.lost_blocks };
         let seg = SegNo(victim.seg);
-        let moved = moving::empty_segment(&self.volume, seg, &how)?;
+        let moved = moving::empty_segment(&self.volume, seg, &how, &mut space)?;
         self.volume.log().lock().segments.set_aside(seg);
         let work = match decider {
             Decider::Model => &self.counters.model,

@@ -13,6 +13,7 @@ use crate::format::table::{SEGMENTS_PER_PAGE, StoredSegment, StoredState};
 use crate::types::{SegNo, WriteClock};
 
 use super::heads::{HeadId, NODE_HEAD};
+use super::number_set::NumberSet;
 
 /// Where a segment is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,13 +59,13 @@ pub struct SegmentTable {
     /// Blocks that can be written in each segment.
     capacity: u32,
     /// Free segments below the frontier that no allocation list names.
-    free: BTreeSet<SegNo>,
-    prefree: BTreeSet<SegNo>,
+    free: NumberSet,
+    prefree: NumberSet,
     /// Sealed segments that were cleaned and whose last live blocks (nodes, pages) leave with the next checkpoint.
-    aside: BTreeSet<SegNo>,
+    aside: NumberSet,
     /// Segments that hold log since the last checkpoint was taken: at most those that it or an extension lists.
-    in_log: BTreeSet<SegNo>,
-    dirty_pages: BTreeSet<u64>,
+    in_log: NumberSet,
+    dirty_pages: NumberSet,
     counts: SegmentCounts,
     /// Sealed segments, for the choice of victims.
     pub index: UtilizationIndex,
@@ -78,11 +79,11 @@ impl SegmentTable {
             first,
             segments,
             capacity,
-            free: BTreeSet::new(),
-            prefree: BTreeSet::new(),
-            aside: BTreeSet::new(),
-            in_log: BTreeSet::new(),
-            dirty_pages: BTreeSet::new(),
+            free: NumberSet::with_room(segments as usize),
+            prefree: NumberSet::with_room(segments as usize),
+            aside: NumberSet::with_room(segments as usize),
+            in_log: NumberSet::with_room(segments as usize),
+            dirty_pages: NumberSet::with_room(segments as usize / SEGMENTS_PER_PAGE + 1),
             counts: SegmentCounts { free: segments - first.0, ..SegmentCounts::default() },
             index: UtilizationIndex::new(0, capacity),
         }
@@ -97,6 +98,9 @@ impl SegmentTable {
     pub fn grow(&mut self, segments: u32) {
         self.counts.free += segments - self.segments;
         self.segments = segments;
+        for set in [&mut self.free, &mut self.prefree, &mut self.aside, &mut self.in_log] {
+            set.grow(segments as usize);
+        }
     }
 
     /// Segments below `frontier` were given to an allocation list at least once, whether or not the table has entries for them.
@@ -151,7 +155,7 @@ impl SegmentTable {
             match entry.state {
                 SegmentState::Sealed if entry.live == 0 => self.set_state(seg, SegmentState::Prefree),
                 SegmentState::Free if !reserved.contains(&seg) => {
-                    self.free.insert(seg);
+                    self.free.insert(seg.0 as usize);
                 }
                 _ => {}
             }
@@ -168,7 +172,7 @@ impl SegmentTable {
         let entry = self.entry(seg);
         // I1: overwriting a used segment would lose data, so this is checked in every build.
         assert_eq!((entry.state, entry.live), (SegmentState::Free, 0), "segment {seg} is opened while in use");
-        self.in_log.insert(seg);
+        self.in_log.insert(seg.0 as usize);
         self.open_again(seg, head, clock);
     }
 
@@ -223,28 +227,29 @@ impl SegmentTable {
 
     /// Prefree segments now: what the checkpoint being taken will free.
     pub fn prefree(&self) -> Vec<SegNo> {
-        self.prefree.iter().copied().collect()
+        self.prefree.iter().map(number).collect()
     }
 
     /// The log begins anew, in these segments and those that are opened from now on.
     pub fn begin_log(&mut self, segments: impl IntoIterator<Item = SegNo>) {
-        self.in_log = segments.into_iter().collect();
+        self.in_log.clear();
+        segments.into_iter().for_each(|seg| self.in_log.insert(seg.0 as usize));
     }
 
     /// Up to `most` prefree segments of which no log since the last checkpoint is needed.
     pub fn reusable(&self, most: usize) -> Vec<SegNo> {
-        self.prefree.difference(&self.in_log).take(most).copied().collect()
+        self.prefree.iter().filter(|n| !self.in_log.contains(*n)).take(most).map(number).collect()
     }
 
     pub fn reusable_count(&self) -> usize {
-        self.prefree.len() - self.in_log.intersection(&self.prefree).count()
+        self.prefree.len() - self.in_log.common(&self.prefree)
     }
 
     /// A cleaned segment is no victim again before the next checkpoint, with which the nodes in it leave.
     pub fn set_aside(&mut self, seg: SegNo) {
         if self.get(seg).state == SegmentState::Sealed {
             self.index.remove(seg.0);
-            self.aside.insert(seg);
+            self.aside.insert(seg.0 as usize);
         }
     }
 
@@ -255,7 +260,7 @@ impl SegmentTable {
 
     /// A checkpoint is durable: whatever was set aside and still has live blocks may be chosen again.
     pub fn bring_back(&mut self) {
-        for seg in std::mem::take(&mut self.aside) {
+        while let Some(seg) = self.aside.pop_first().map(number) {
             if self.get(seg).state == SegmentState::Sealed {
                 self.index_sealed(seg);
             }
@@ -273,13 +278,13 @@ impl SegmentTable {
         );
         self.set_state(seg, SegmentState::Free);
         if listed {
-            self.free.remove(&seg);
+            self.free.remove(seg.0 as usize);
         }
     }
 
     /// The device refused the segment; it is never used again.
     pub fn condemn(&mut self, seg: SegNo) {
-        self.free.remove(&seg);
+        self.free.remove(seg.0 as usize);
         self.set_state(seg, SegmentState::Bad);
     }
 
@@ -287,7 +292,7 @@ impl SegmentTable {
     pub fn take_free(&mut self, count: usize) -> Vec<SegNo> {
         let mut taken = Vec::with_capacity(count);
         while taken.len() < count {
-            if let Some(seg) = self.free.pop_first() {
+            if let Some(seg) = self.free.pop_first().map(number) {
                 taken.push(seg);
             } else if (self.entries.len() as u32) < self.segments {
                 taken.push(SegNo(self.entries.len() as u32));
@@ -317,12 +322,12 @@ impl SegmentTable {
 
     /// Pages with changed entries that were not taken yet; the caller takes them one by one while it makes more.
     pub fn take_dirty_page(&mut self) -> Option<u64> {
-        self.dirty_pages.pop_first()
+        self.dirty_pages.pop_first().map(|page| page as u64)
     }
 
     /// Has the next checkpoint write a page elsewhere.
     pub fn mark_page(&mut self, page: u64) {
-        self.dirty_pages.insert(page);
+        self.dirty_pages.insert(page as usize);
     }
 
     /// Forgets which pages are dirty: the checkpoint being taken holds all of them.
@@ -347,7 +352,7 @@ impl SegmentTable {
     }
 
     fn touch(&mut self, seg: SegNo) {
-        self.dirty_pages.insert(Self::page_of(seg).0);
+        self.dirty_pages.insert(Self::page_of(seg).0 as usize);
     }
 
     /// The one place where a segment changes its state.
@@ -360,18 +365,14 @@ impl SegmentTable {
                 self.index.remove(seg.0);
             }
             SegmentState::Prefree => {
-                self.prefree.remove(&seg);
+                self.prefree.remove(seg.0 as usize);
             }
             _ => {}
         }
         match to {
             SegmentState::Sealed => self.index_sealed(seg),
-            SegmentState::Prefree => {
-                self.prefree.insert(seg);
-            }
-            SegmentState::Free => {
-                self.free.insert(seg);
-            }
+            SegmentState::Prefree => self.prefree.insert(seg.0 as usize),
+            SegmentState::Free => self.free.insert(seg.0 as usize),
             _ => {}
         }
         // The medium knows a prefree segment as free already.
@@ -402,6 +403,11 @@ impl SegmentTable {
             SegmentState::Bad => &mut self.counts.bad,
         }
     }
+}
+
+/// A member of a set as what it is.
+fn number(n: usize) -> SegNo {
+    SegNo(n as u32)
 }
 
 impl Segment {
