@@ -117,6 +117,36 @@ impl Edit {
         })
     }
 
+    /// Reads past an edit without making it: inode, file block, address and number of the data blocks that it maps, if it maps some.
+    pub fn skim(r: &mut Reader<'_>) -> Result<Option<(Ino, u64, BlockAddr, u32)>, DecodeError> {
+        let mut ahead = r.clone();
+        let mapped = match ahead.u8()? {
+            1 => {
+                let key = Key::decode(&mut ahead)?;
+                Value::skip(key.kind, &mut ahead)?;
+                None
+            }
+            3 => {
+                let (ino, first) = (Ino(ahead.varint()?), ahead.varint()?);
+                let extent = Extent::skim(&mut ahead)?;
+                (extent.kind == ExtentKind::Data).then_some((ino, first, extent.addr, extent.blocks))
+            }
+            5 => {
+                let (ino, first) = (Ino(ahead.varint()?), ahead.varint()?);
+                let (_, new) = (ahead.varint()?, BlockAddr(ahead.varint()?));
+                let blocks = ahead.varint_u32()?;
+                if blocks > EXTENT_BLOCKS_MAX {
+                    return Err(ahead.bad(u64::from(blocks)));
+                }
+                ahead.take(4 * blocks as usize)?;
+                (blocks > 0).then_some((ino, first, new, blocks))
+            }
+            _ => return Self::decode(r).map(|_| None),
+        };
+        *r = ahead;
+        Ok(mapped)
+    }
+
     /// Addresses of the data blocks that this edit maps, each with its checksum.
     pub fn blocks_written(&self) -> impl Iterator<Item = (BlockAddr, u32)> + '_ {
         let (start, crcs): (BlockAddr, &[u32]) = match self {

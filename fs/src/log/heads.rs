@@ -1,9 +1,8 @@
 //! Log heads: which segment each fills, its open chunk, and the chunks that are not written yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::device::aligned::AlignedBuf;
 use crate::error::Result;
 use crate::format::chunk::{CHUNK_BLOCKS_MAX, PAYLOAD_MAX, SUMMARY_MAX, overflow_blocks};
 use crate::format::superblock::{HEADS_MAX, HeadPosition};
@@ -11,11 +10,15 @@ use crate::types::{BlockAddr, Lsn, SegNo};
 
 use super::LogShape;
 use super::buffer::ChunkBuf;
+use super::pending::{PendingChunks, Spare};
 
 /// Number of a log head: one per lifetime class, and [`NODE_HEAD`].
 pub type HeadId = u8;
 /// The head that only checkpoints write: nodes and table pages.
 pub const NODE_HEAD: HeadId = HEADS_MAX as u8 - 1;
+
+/// Segments for which there is room among those that are ready or being made so; a few are, whoever asks.
+const PREPARED_ROOM: usize = 64;
 
 /// Who wants to open a segment; decides how many must be left after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +63,6 @@ pub struct OpenSegment {
     pub generation: u64,
 }
 
-#[derive(Default)]
 pub struct Head {
     pub segment: Option<OpenSegment>,
     /// Serial of the open chunk.
@@ -69,6 +71,12 @@ pub struct Head {
     pub queue: VecDeque<u64>,
     /// Chunks handed to a writer and not written yet.
     pub writing: u32,
+}
+
+impl Head {
+    fn with_room(chunks: usize) -> Self {
+        Self { segment: None, open: None, queue: VecDeque::with_capacity(chunks), writing: 0 }
+    }
 }
 
 /// A chunk that is not written yet.
@@ -131,14 +139,13 @@ impl Pending {
 /// All heads and all chunks that are not written yet.
 pub struct Heads {
     pub heads: Vec<Head>,
-    pub pending: BTreeMap<u64, Pending>,
-    by_addr: BTreeMap<BlockAddr, u64>,
+    pub pending: PendingChunks,
     next_serial: u64,
     /// Free segments that may be opened, in order: reserved on the medium, being reserved by some thread, and not yet.
     pub prepared: VecDeque<SegNo>,
     pub preparing: Vec<SegNo>,
     pub allocation: VecDeque<SegNo>,
-    pub buffers: Vec<AlignedBuf>,
+    pub spare: Vec<Spare>,
     pub reserves: Reserves,
     /// Segments of the checkpoint's reserve that the cleaner may open until the next one.
     lent: usize,
@@ -149,14 +156,13 @@ pub struct Heads {
 impl Heads {
     pub fn new(shape: &LogShape) -> Self {
         Self {
-            heads: (0..HEADS_MAX).map(|_| Head::default()).collect(),
-            pending: BTreeMap::new(),
-            by_addr: BTreeMap::new(),
+            heads: (0..HEADS_MAX).map(|_| Head::with_room(shape.buffers)).collect(),
+            pending: PendingChunks::with_room(shape.buffers),
             next_serial: 1,
-            prepared: VecDeque::new(),
-            preparing: Vec::new(),
+            prepared: VecDeque::with_capacity(PREPARED_ROOM),
+            preparing: Vec::with_capacity(PREPARED_ROOM),
             allocation: VecDeque::new(),
-            buffers: (0..shape.buffers).map(|_| AlignedBuf::new(CHUNK_BLOCKS_MAX as usize)).collect(),
+            spare: (0..shape.buffers).map(|_| Spare::default()).collect(),
             reserves: Reserves::default(),
             lent: 0,
             next_generation: 1,
@@ -235,20 +241,21 @@ impl Heads {
         self.lent = 0;
     }
 
-    /// Adds a chunk at `start`; its buffer comes from the pool, which must not be empty.
+    /// Adds a chunk at `start`; its memory comes from the pool, which must not be empty.
     pub fn open_chunk(&mut self, head: HeadId, open: OpenSegment, start: BlockAddr) -> u64 {
-        let memory = self.buffers.pop().expect("the caller saw a free buffer");
+        let Spare { mut chunk, summary } = self.spare.pop().expect("the caller saw a spare chunk");
+        Arc::get_mut(&mut chunk).expect("nobody holds a spare chunk").start = start;
         let serial = self.next_serial;
         self.next_serial += 1;
-        self.pending.insert(
+        self.pending.push(
             serial,
             Pending {
-                chunk: Arc::new(ChunkBuf::new(start, memory)),
+                chunk,
                 head,
                 seg: open.seg,
                 generation: open.generation,
                 payload: 0,
-                summary: Vec::with_capacity(8192),
+                summary,
                 summary_reserved: 0,
                 overflow: 0,
                 lsn_first: Lsn(0),
@@ -258,7 +265,6 @@ impl Heads {
                 detours: 0,
             },
         );
-        self.by_addr.insert(start, serial);
         let head = &mut self.heads[usize::from(head)];
         head.open = Some(serial);
         head.queue.push_back(serial);
@@ -267,31 +273,22 @@ impl Heads {
 
     /// Changes where a pending chunk stands.
     pub fn readdress(&mut self, serial: u64, change: impl FnOnce(&mut Pending) -> Result<()>) -> Result<()> {
-        let pending = self.pending.get_mut(&serial).expect("a refused chunk is pending");
-        let before = pending.chunk.start;
-        change(pending)?;
-        let start = pending.chunk.start;
-        self.by_addr.remove(&before);
-        self.by_addr.insert(start, serial);
-        Ok(())
+        self.pending.readdress(serial, change)
     }
 
-    /// Forgets a written chunk and gives its memory back once the last reader is gone.
+    /// Forgets a written chunk.
     pub fn retire(&mut self, serial: u64) -> Pending {
-        let pending = self.pending.remove(&serial).expect("a written chunk was pending");
-        self.by_addr.remove(&pending.chunk.start);
-        pending
+        self.pending.remove(serial).expect("a written chunk was pending")
     }
 
     /// The pending chunk that holds `addr`.
     pub fn find(&self, addr: BlockAddr) -> Option<Arc<ChunkBuf>> {
-        let (start, serial) = self.by_addr.range(..=addr).next_back()?;
-        let pending = &self.pending[serial];
-        (addr.0 - start.0 <= u64::from(pending.payload)).then(|| Arc::clone(&pending.chunk))
+        let pending = self.pending.at_or_before(addr)?;
+        (addr.0 - pending.chunk.start.0 <= u64::from(pending.payload)).then(|| Arc::clone(&pending.chunk))
     }
 
     pub fn oldest_serial(&self) -> Option<u64> {
-        self.pending.keys().next().copied()
+        self.pending.oldest_serial()
     }
 
     pub fn last_serial(&self) -> u64 {

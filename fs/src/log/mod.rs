@@ -13,6 +13,8 @@
 mod buffer;
 mod detour;
 mod heads;
+mod number_set;
+mod pending;
 mod planner;
 pub(crate) mod refusals;
 pub mod scan;
@@ -114,7 +116,7 @@ impl Log {
             inner: Mutex::new(Inner {
                 heads: Heads::new(&shape),
                 segments,
-                jobs: VecDeque::new(),
+                jobs: VecDeque::with_capacity(2 * shape.buffers),
                 last_lsn: Lsn(0),
                 write_clock: WriteClock(0),
                 blocks_since_checkpoint: 0,
@@ -179,7 +181,7 @@ impl Log {
     pub fn has_room(&self, purpose: Purpose) -> bool {
         let inner = self.inner.lock();
         let heads = &inner.heads;
-        heads.may_open(purpose) && !heads.prepared.is_empty() && !heads.buffers.is_empty()
+        heads.may_open(purpose) && !heads.prepared.is_empty() && !heads.spare.is_empty()
     }
 
     /// Whether there is a segment for somebody with this purpose.

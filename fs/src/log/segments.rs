@@ -14,6 +14,7 @@ use crate::format::table::{SEGMENTS_PER_PAGE, StoredSegment, StoredState};
 use crate::types::{SegNo, WriteClock};
 
 use super::heads::{HeadId, NODE_HEAD};
+use super::number_set::NumberSet;
 
 /// Where a segment is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,19 +60,19 @@ pub struct SegmentTable {
     /// Blocks that can be written in each segment.
     capacity: u32,
     /// Free segments below the frontier that no allocation list names.
-    free: BTreeSet<SegNo>,
-    prefree: BTreeSet<SegNo>,
+    free: NumberSet,
+    prefree: NumberSet,
     /// Sealed segments that were cleaned and whose last live blocks (nodes, pages) leave with the next checkpoint.
-    aside: BTreeSet<SegNo>,
+    aside: NumberSet,
     /// Open segments that the device refuses: bad once nobody fills them.
-    refused: BTreeSet<SegNo>,
-    bad: BTreeSet<SegNo>,
+    refused: NumberSet,
+    bad: NumberSet,
     /// Segments of which something could not be read when they were cleaned. They are left alone until the next mount: what cannot be read now may
     /// be readable then, and to choose them again and again would gain nothing.
-    kept: BTreeSet<SegNo>,
+    kept: NumberSet,
     /// Segments that hold log since the last checkpoint was taken: at most those that it or an extension lists.
-    in_log: BTreeSet<SegNo>,
-    dirty_pages: BTreeSet<u64>,
+    in_log: NumberSet,
+    dirty_pages: NumberSet,
     counts: SegmentCounts,
     /// Sealed segments, for the choice of victims.
     pub index: UtilizationIndex,
@@ -85,14 +86,14 @@ impl SegmentTable {
             first,
             segments,
             capacity,
-            free: BTreeSet::new(),
-            prefree: BTreeSet::new(),
-            aside: BTreeSet::new(),
-            refused: BTreeSet::new(),
-            bad: BTreeSet::new(),
-            kept: BTreeSet::new(),
-            in_log: BTreeSet::new(),
-            dirty_pages: BTreeSet::new(),
+            free: NumberSet::with_room(segments as usize),
+            prefree: NumberSet::with_room(segments as usize),
+            aside: NumberSet::with_room(segments as usize),
+            refused: NumberSet::default(),
+            bad: NumberSet::default(),
+            kept: NumberSet::default(),
+            in_log: NumberSet::with_room(segments as usize),
+            dirty_pages: NumberSet::with_room(segments as usize / SEGMENTS_PER_PAGE + 1),
             counts: SegmentCounts { free: segments - first.0, ..SegmentCounts::default() },
             index: UtilizationIndex::new(0, capacity),
         }
@@ -107,6 +108,9 @@ impl SegmentTable {
     pub fn grow(&mut self, segments: u32) {
         self.counts.free += segments - self.segments;
         self.segments = segments;
+        for set in [&mut self.free, &mut self.prefree, &mut self.aside, &mut self.in_log] {
+            set.grow(segments as usize);
+        }
     }
 
     /// Segments below `frontier` were given to an allocation list at least once, whether or not the table has entries for them.
@@ -161,7 +165,7 @@ impl SegmentTable {
             match entry.state {
                 SegmentState::Sealed if entry.live == 0 => self.set_state(seg, SegmentState::Prefree),
                 SegmentState::Free if !reserved.contains(&seg) => {
-                    self.free.insert(seg);
+                    self.free.insert(seg.0 as usize);
                 }
                 _ => {}
             }
@@ -178,7 +182,7 @@ impl SegmentTable {
         let entry = self.entry(seg);
         // I1: overwriting a used segment would lose data, so this is checked in every build.
         assert_eq!((entry.state, entry.live), (SegmentState::Free, 0), "segment {seg} is opened while in use");
-        self.in_log.insert(seg);
+        self.in_log.insert(seg.0 as usize);
         self.open_again(seg, head, clock);
     }
 
@@ -195,7 +199,8 @@ impl SegmentTable {
         if self.get(seg).state != SegmentState::Open {
             return;
         }
-        let is_refused = self.refused.remove(&seg);
+        let is_refused = self.refused.contains(seg.0 as usize);
+        self.refused.remove(seg.0 as usize);
         let entry = self.entry(seg);
         entry.sealed = clock;
         let next = match entry.live {
@@ -238,28 +243,29 @@ impl SegmentTable {
 
     /// Prefree segments now: what the checkpoint being taken will free.
     pub fn prefree(&self) -> Vec<SegNo> {
-        self.prefree.iter().copied().collect()
+        self.prefree.iter().map(number).collect()
     }
 
     /// The log begins anew, in these segments and those that are opened from now on.
     pub fn begin_log(&mut self, segments: impl IntoIterator<Item = SegNo>) {
-        self.in_log = segments.into_iter().collect();
+        self.in_log.clear();
+        segments.into_iter().for_each(|seg| self.in_log.insert(seg.0 as usize));
     }
 
     /// Up to `most` prefree segments of which no log since the last checkpoint is needed.
     pub fn reusable(&self, most: usize) -> Vec<SegNo> {
-        self.prefree.difference(&self.in_log).take(most).copied().collect()
+        self.prefree.iter().filter(|n| !self.in_log.contains(*n)).take(most).map(number).collect()
     }
 
     pub fn reusable_count(&self) -> usize {
-        self.prefree.len() - self.in_log.intersection(&self.prefree).count()
+        self.prefree.len() - self.in_log.common(&self.prefree)
     }
 
     /// A cleaned segment is no victim again before the next checkpoint, with which the nodes in it leave.
     pub fn set_aside(&mut self, seg: SegNo) {
         if matches!(self.get(seg).state, SegmentState::Sealed | SegmentState::Bad) {
             self.index.remove(seg.0);
-            self.aside.insert(seg);
+            self.aside.insert(seg.0 as usize);
         }
     }
 
@@ -267,20 +273,21 @@ impl SegmentTable {
     pub fn keep(&mut self, seg: SegNo) {
         if matches!(self.get(seg).state, SegmentState::Sealed | SegmentState::Bad) {
             self.index.remove(seg.0);
-            self.kept.insert(seg);
+            self.kept.insert(seg.0 as usize);
         }
     }
 
     /// A bad segment in which blocks are live, and which was not tried since the last checkpoint.
     pub fn to_drain(&self) -> Option<SegNo> {
-        let left_alone = |seg: &SegNo| self.aside.contains(seg) || self.kept.contains(seg);
-        self.bad.iter().copied().find(|seg| self.get(*seg).live > 0 && !left_alone(seg))
+        let left_alone = |seg: &SegNo| self.aside.contains(seg.0 as usize) || self.kept.contains(seg.0 as usize);
+        self.bad.iter().map(number).find(|seg| self.get(*seg).live > 0 && !left_alone(seg))
     }
 
     /// Blocks that the log cannot have while this mount lasts: those of bad segments and of segments that cannot be emptied, without what is live in them.
     pub fn lost_room(&self) -> u64 {
-        let room = |seg: &SegNo| u64::from(self.capacity.saturating_sub(self.get(*seg).live));
-        self.bad.union(&self.kept).map(room).sum()
+        let room = |n: usize| u64::from(self.capacity.saturating_sub(self.get(number(n)).live));
+        let kept_alone = self.kept.iter().filter(|n| !self.bad.contains(*n));
+        self.bad.iter().chain(kept_alone).map(room).sum()
     }
 
     /// Segments set aside since the last checkpoint.
@@ -290,8 +297,8 @@ impl SegmentTable {
 
     /// A checkpoint is durable: whatever was set aside and still has live blocks may be chosen again.
     pub fn bring_back(&mut self) {
-        for seg in std::mem::take(&mut self.aside) {
-            if self.get(seg).state == SegmentState::Sealed && !self.kept.contains(&seg) {
+        while let Some(seg) = self.aside.pop_first().map(number) {
+            if self.get(seg).state == SegmentState::Sealed && !self.kept.contains(seg.0 as usize) {
                 self.index_sealed(seg);
             }
         }
@@ -308,7 +315,7 @@ impl SegmentTable {
         );
         self.set_state(seg, SegmentState::Free);
         if listed {
-            self.free.remove(&seg);
+            self.free.remove(seg.0 as usize);
         }
     }
 
@@ -316,10 +323,10 @@ impl SegmentTable {
     /// comes to life in it.
     pub fn condemn(&mut self, seg: SegNo) {
         match self.get(seg).state {
-            SegmentState::Open => drop(self.refused.insert(seg)),
+            SegmentState::Open => self.refused.insert(seg.0 as usize),
             SegmentState::Bad => {}
             _ => {
-                self.free.remove(&seg);
+                self.free.remove(seg.0 as usize);
                 self.set_state(seg, SegmentState::Bad);
             }
         }
@@ -327,14 +334,14 @@ impl SegmentTable {
 
     /// Whether the device refuses it.
     pub fn is_refused(&self, seg: SegNo) -> bool {
-        self.refused.contains(&seg) || self.bad.contains(&seg)
+        self.refused.contains(seg.0 as usize) || self.bad.contains(seg.0 as usize)
     }
 
     /// Up to `count` free segments that no list names yet: freed ones first, then never used ones.
     pub fn take_free(&mut self, count: usize) -> Vec<SegNo> {
         let mut taken = Vec::with_capacity(count);
         while taken.len() < count {
-            if let Some(seg) = self.free.pop_first() {
+            if let Some(seg) = self.free.pop_first().map(number) {
                 taken.push(seg);
             } else if (self.entries.len() as u32) < self.segments {
                 taken.push(SegNo(self.entries.len() as u32));
@@ -364,12 +371,12 @@ impl SegmentTable {
 
     /// Pages with changed entries that were not taken yet; the caller takes them one by one while it makes more.
     pub fn take_dirty_page(&mut self) -> Option<u64> {
-        self.dirty_pages.pop_first()
+        self.dirty_pages.pop_first().map(|page| page as u64)
     }
 
     /// Has the next checkpoint write a page elsewhere.
     pub fn mark_page(&mut self, page: u64) {
-        self.dirty_pages.insert(page);
+        self.dirty_pages.insert(page as usize);
     }
 
     /// Forgets which pages are dirty: the checkpoint being taken holds all of them.
@@ -394,7 +401,7 @@ impl SegmentTable {
     }
 
     fn touch(&mut self, seg: SegNo) {
-        self.dirty_pages.insert(Self::page_of(seg).0);
+        self.dirty_pages.insert(Self::page_of(seg).0 as usize);
     }
 
     /// The one place where a segment changes its state.
@@ -407,25 +414,19 @@ impl SegmentTable {
                 self.index.remove(seg.0);
             }
             SegmentState::Prefree => {
-                self.prefree.remove(&seg);
+                self.prefree.remove(seg.0 as usize);
             }
             _ => {}
         }
         match to {
             SegmentState::Sealed => self.index_sealed(seg),
-            SegmentState::Prefree => {
-                self.prefree.insert(seg);
-            }
-            SegmentState::Free => {
-                self.free.insert(seg);
-            }
-            SegmentState::Bad => {
-                self.bad.insert(seg);
-            }
+            SegmentState::Prefree => self.prefree.insert(seg.0 as usize),
+            SegmentState::Free => self.free.insert(seg.0 as usize),
+            SegmentState::Bad => self.bad.insert(seg.0 as usize),
             SegmentState::Open => {}
         }
         if to == SegmentState::Free || to == SegmentState::Prefree {
-            self.kept.remove(&seg);
+            self.kept.remove(seg.0 as usize);
         }
         // The medium knows a prefree segment as free already.
         if (from, to) != (SegmentState::Prefree, SegmentState::Free) {
@@ -455,6 +456,11 @@ impl SegmentTable {
             SegmentState::Bad => &mut self.counts.bad,
         }
     }
+}
+
+/// A member of a set as what it is.
+fn number(n: usize) -> SegNo {
+    SegNo(n as u32)
 }
 
 impl Segment {

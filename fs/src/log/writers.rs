@@ -9,6 +9,7 @@ use crate::types::SegNo;
 
 use super::buffer::ChunkBuf;
 use super::heads::HeadId;
+use super::pending::Spare;
 use super::refusals::is_of_the_place;
 use super::{Inner, Log};
 
@@ -80,7 +81,7 @@ impl Log {
             }
             let Some(serial) = h.queue.front().copied() else { return };
             let clock = inner.clock();
-            let pending = inner.heads.pending.get_mut(&serial).expect("a queued chunk is pending");
+            let pending = inner.heads.pending.get_mut(serial).expect("a queued chunk is pending");
             if !pending.ready() {
                 return;
             }
@@ -117,10 +118,10 @@ impl Log {
 
     fn write_chunk(&self, job: WriteJob) {
         let result = self.seal_and_write(&job);
-        let WriteJob { serial, chunk, header, .. } = job;
+        let WriteJob { serial, chunk, header, summary } = job;
         let Err(refusal) = result else {
             drop(chunk);
-            self.written(serial);
+            self.written(serial, summary);
             return;
         };
         let may_go_elsewhere = self.shape.zoned && is_of_the_place(&refusal);
@@ -158,14 +159,15 @@ impl Log {
         Ok(())
     }
 
-    fn written(&self, serial: u64) {
+    fn written(&self, serial: u64, summary: Vec<u8>) {
         let mut inner = self.inner.lock();
         let pending = inner.heads.retire(serial);
         inner.heads.heads[usize::from(pending.head)].writing -= 1;
         self.seal_if_done(&mut inner, pending.seg);
         self.dispatch(&mut inner, pending.head);
         drop(inner);
-        self.recycle(pending.chunk);
+        let spare = Spare::from_written(pending.chunk, summary);
+        self.inner.lock().heads.spare.push(spare);
         self.changed.notify_all();
     }
 
@@ -204,14 +206,5 @@ impl Log {
             let clock = inner.clock();
             inner.segments.seal(seg, clock);
         }
-    }
-
-    /// Returns a chunk's memory to the pool; the last reader's `Arc` may delay it, then fresh memory replaces it.
-    fn recycle(&self, chunk: Arc<ChunkBuf>) {
-        let memory = match Arc::try_unwrap(chunk) {
-            Ok(chunk) => chunk.into_memory(),
-            Err(_) => crate::device::aligned::AlignedBuf::new(crate::format::chunk::CHUNK_BLOCKS_MAX as usize),
-        };
-        self.inner.lock().heads.buffers.push(memory);
     }
 }

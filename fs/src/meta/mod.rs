@@ -10,6 +10,7 @@ pub mod image;
 mod kinds;
 pub(crate) mod load;
 pub mod mkfs;
+pub mod moves;
 pub mod patience;
 pub mod radix;
 mod read;

@@ -322,8 +322,13 @@ impl Volume {
 
     /// Runs `read` on a consistent state. May run it several times (node misses).
     pub fn view<T>(&self, mut read: impl FnMut(&dyn View) -> Result<T>) -> Result<T> {
+        self.look(|state| read(state))
+    }
+
+    /// The same with the state as it is, which hands out items without copying them.
+    pub(crate) fn look<T>(&self, mut read: impl FnMut(&State) -> Result<T>) -> Result<T> {
         loop {
-            let outcome = read(&*self.state.read());
+            let outcome = read(&self.state.read());
             match outcome {
                 Err(Error::NodeMiss(id)) => self.load(id)?,
                 outcome => return outcome,
