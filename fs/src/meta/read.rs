@@ -135,9 +135,7 @@ impl Volume {
 
 fn stands_at(mapped: &Mapped, block: u64, outcome: &Outcome) -> bool {
     let skip = block - mapped.first;
-    let stands = |addr: BlockAddr| {
-        mapped.extent.kind == ExtentKind::Data && mapped.extent.addr.offset(skip) == addr
-    };
+    let stands = |addr: BlockAddr| mapped.extent.kind == ExtentKind::Data && mapped.extent.addr.offset(skip) == addr;
     match outcome {
         Outcome::Good => false,
         Outcome::Mismatch { addr, stored, .. } => {

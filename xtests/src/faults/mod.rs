@@ -140,7 +140,10 @@ pub fn run_all(options: &Options, progress: &mut dyn FnMut(usize, usize, &str) -
 fn one(kind: Kind, steps: &[Step], trouble: Trouble) -> std::result::Result<Outcome, String> {
     catch_unwind(AssertUnwindSafe(|| run::run(kind, steps, trouble))).unwrap_or_else(|cause| {
         let text = cause.downcast_ref::<String>().cloned();
-        Err(format!("panicked: {}", text.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).into())).unwrap_or_default()))
+        Err(format!(
+            "panicked: {}",
+            text.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).into())).unwrap_or_default()
+        ))
     })
 }
 

@@ -96,7 +96,11 @@ impl Model {
                 (Some(a), Some(b)) => {
                     let at = a.iter().zip(b).position(|(x, y)| x != y).unwrap_or(a.len().min(b.len()));
                     let (x, y) = (a.get(at), b.get(at));
-                    return format!("file {file}: {} blocks against {}, block {at} {x:?} against {y:?}", a.len(), b.len());
+                    return format!(
+                        "file {file}: {} blocks against {}, block {at} {x:?} against {y:?}",
+                        a.len(),
+                        b.len()
+                    );
                 }
                 (a, _) => return format!("file {file} is {}there", if a.is_some() { "" } else { "not " }),
             }
@@ -120,10 +124,7 @@ enum Wrong {
 
 /// Whether a failing device may answer so.
 pub fn is_of_device(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Device(_) | Error::Damaged { .. } | Error::Latched(_) | Error::ReadOnly | Error::NoSpace
-    )
+    matches!(error, Error::Device(_) | Error::Damaged { .. } | Error::Latched(_) | Error::ReadOnly | Error::NoSpace)
 }
 
 fn read_file(fs: &dyn Namespace, file: u64, why: &mut Option<String>) -> Result<Option<Vec<u64>>, Wrong> {
@@ -156,9 +157,5 @@ fn read_file(fs: &dyn Namespace, file: u64, why: &mut Option<String>) -> Result<
 }
 
 fn wrong(file: u64, error: Error) -> Wrong {
-    if is_of_device(&error) {
-        Wrong::Device(error)
-    } else {
-        Wrong::Bytes(format!("file {file}: {error}"))
-    }
+    if is_of_device(&error) { Wrong::Device(error) } else { Wrong::Bytes(format!("file {file}: {error}")) }
 }

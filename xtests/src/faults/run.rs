@@ -262,7 +262,11 @@ impl Run {
         match mount(&self.subject, cut) {
             Ok(mounted) => {
                 let (Seen::Whole(found) | Seen::Partly(found, _)) = Model::read(&mounted.filesystem)?;
-                if self.is_known(&found) { Ok(()) } else { Err(format!("with a zone gone: {}", found.difference(self.present()))) }
+                if self.is_known(&found) {
+                    Ok(())
+                } else {
+                    Err(format!("with a zone gone: {}", found.difference(self.present())))
+                }
             }
             Err(e) => explained(&e),
         }
@@ -303,7 +307,9 @@ fn between_with_gaps(found: &Model, pair: &[Model]) -> bool {
     (0..FILES).all(|file| {
         let only = |of: &Model| Model(of.0.iter().filter(|(f, _)| **f == file).map(|(f, b)| (*f, b.clone())).collect());
         let found = only(found);
-        found.agrees(&only(&pair[0])) || found.agrees(&only(&pair[1])) || found.is_between(&only(&pair[0]), &only(&pair[1]))
+        found.agrees(&only(&pair[0]))
+            || found.agrees(&only(&pair[1]))
+            || found.is_between(&only(&pair[0]), &only(&pair[1]))
     })
 }
 

@@ -82,7 +82,8 @@ pub fn of_operations(op: FaultOp, count: u64, is_zoned: bool) -> Vec<Trouble> {
 /// Every zone fails before every step.
 pub fn of_zones(zones: u32, steps: u64) -> Vec<Trouble> {
     let conditions = [ZoneCondition::ReadOnly, ZoneCondition::Offline];
-    let at = |step| (0..zones).flat_map(move |zone| conditions.map(|condition| Trouble::Zone { step, zone, condition }));
+    let at =
+        |step| (0..zones).flat_map(move |zone| conditions.map(|condition| Trouble::Zone { step, zone, condition }));
     (0..steps).flat_map(at).collect()
 }
 
@@ -124,7 +125,11 @@ impl FromStr for Trouble {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` names no trouble: OPERATION:NUMBER:once|ever:io|full:LEFT or zone:ZONE:STEP:read-only|offline");
+        let bad = || {
+            format!(
+                "`{text}` names no trouble: OPERATION:NUMBER:once|ever:io|full:LEFT or zone:ZONE:STEP:read-only|offline"
+            )
+        };
         let number = |word: &str| word.parse::<u64>().map_err(|_| bad());
         let parts: Vec<&str> = text.split(':').collect();
         match parts[..] {

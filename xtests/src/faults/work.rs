@@ -20,10 +20,22 @@ const WHO: Caller = Caller { uid: 0, gid: 0, pid: 1 };
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Stamps blocks of a file, which is made if it is not there.
-    Write { file: u64, first: u64, blocks: u64, stamp: u64 },
-    Truncate { file: u64, blocks: u64 },
-    Unlink { file: u64 },
-    Read { file: u64 },
+    Write {
+        file: u64,
+        first: u64,
+        blocks: u64,
+        stamp: u64,
+    },
+    Truncate {
+        file: u64,
+        blocks: u64,
+    },
+    Unlink {
+        file: u64,
+    },
+    Read {
+        file: u64,
+    },
     Sync,
     Clean,
     Checkpoint,
