@@ -6,7 +6,7 @@ use xtests::testdisk::cache::Failing;
 
 #[test]
 fn nothing_promised_is_lost_whatever_fails() {
-    let options = Options { steps: 60, sample: Some(160), failures: 5, ..Options::default() };
+    let options = Options { steps: 60, each: Some(12), failures: 5, ..Options::default() };
     let summary = faults::run_all(&options, &mut |_, _, _| Ok(())).unwrap();
     println!("{}", summary.show());
     assert!(summary.failures.is_empty(), "{}", summary.failures.join("\n"));

@@ -30,9 +30,9 @@ pub struct Options {
     /// Steps of the work
     #[arg(long, default_value_t = 120)]
     pub steps: usize,
-    /// Run about so many, evenly chosen; all if not given
+    /// Run about so many of each sort, evenly chosen; all if not given
     #[arg(long)]
-    pub sample: Option<usize>,
+    pub each: Option<usize>,
     /// Only on this kind of device
     #[arg(long)]
     pub kind: Option<Kind>,
@@ -46,7 +46,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seed: 1, steps: 120, sample: None, kind: None, only: None, failures: 1 }
+        Self { seed: 1, steps: 120, each: None, kind: None, only: None, failures: 1 }
     }
 }
 
@@ -105,17 +105,19 @@ pub fn campaign(options: &Options) -> Result<()> {
 /// Runs what `options` ask for. `progress` is told how many are done, of how many, and which comes.
 pub fn run_all(options: &Options, progress: &mut dyn FnMut(usize, usize, &str) -> Result<()>) -> Result<Summary> {
     let steps = work::steps(options.seed, options.steps);
-    let mut all = Vec::new();
+    let mut chosen = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| options.kind.is_none_or(|only| only == *kind)) {
-        let troubles = match options.only {
-            Some(only) => vec![only],
-            None => troubles(kind, &steps)?,
+        let sorts = match options.only {
+            Some(only) => vec![vec![only]],
+            None => sorts(kind, &steps)?,
         };
-        all.extend(troubles.into_iter().map(|trouble| (kind, trouble)));
+        for sort in sorts {
+            // Odd, since the lists alternate; begins elsewhere with another seed.
+            let stride = options.each.map_or(1, |each| sort.len().div_ceil(each.max(1)) | 1);
+            let first = options.seed as usize % stride;
+            chosen.extend(sort.into_iter().skip(first).step_by(stride).map(|trouble| (kind, trouble)));
+        }
     }
-    // Odd, since the list alternates; begins elsewhere with another seed.
-    let stride = options.sample.map_or(1, |sample| all.len().div_ceil(sample.max(1)) | 1);
-    let chosen: Vec<_> = all.iter().skip(options.seed as usize % stride).step_by(stride).collect();
     let mut summary = Summary::default();
     for (n, (kind, trouble)) in chosen.iter().enumerate() {
         progress(n, chosen.len(), &format!("{kind:?} {trouble}"))?;
@@ -147,18 +149,16 @@ fn one(kind: Kind, steps: &[Step], trouble: Trouble) -> std::result::Result<Outc
     })
 }
 
-fn troubles(kind: Kind, steps: &[Step]) -> Result<Vec<Trouble>> {
+/// All that can go wrong, sorted by what it strikes.
+fn sorts(kind: Kind, steps: &[Step]) -> Result<Vec<Vec<Trouble>>> {
     let counts = run::count(kind, steps).map_err(|why| anyhow::anyhow!("without any fault: {why}"))?;
     let is_zoned = kind == Kind::Zoned;
-    let mut all = Vec::new();
-    for (op, count) in counts.into_iter().filter(|(op, _)| is_zoned || *op != FaultOp::Finish) {
-        all.extend(trouble::of_operations(op, count, is_zoned));
+    let operations = counts.into_iter().filter(|(op, _)| is_zoned || *op != FaultOp::Finish);
+    let mut sorts: Vec<_> = operations.map(|(op, count)| trouble::of_operations(op, count, is_zoned)).collect();
+    if let Some(spec) = kind.subject().zoned {
+        sorts.push(trouble::of_zones(spec.zones, steps.len() as u64));
     }
-    if is_zoned {
-        let zones = kind.subject().zoned.map_or(0, |spec| spec.zones);
-        all.extend(trouble::of_zones(zones, steps.len() as u64));
-    }
-    Ok(all)
+    Ok(sorts)
 }
 
 /// What is counted together.

@@ -17,7 +17,7 @@ use gleanfs::trial::on_memory::{Mounted, OnMemory};
 
 use super::model::{FILES, Model, Seen, is_of_device};
 use super::trouble::Trouble;
-use super::work::{Kind, Step, mount};
+use super::work::{Kind, Step, mount, mount_read_only};
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -246,6 +246,9 @@ impl Run {
         if self.takes_data() {
             return self.end_with_less(&cut);
         }
+        if self.trouble.is_some_and(|t| t.takes_superblocks()) {
+            return self.end_without_superblocks(&cut);
+        }
         self.recover(&cut, "after a power cut")?;
         self.device.clear_faults();
         self.mounted = None;
@@ -270,6 +273,16 @@ impl Run {
             }
             Err(e) => explained(&e),
         }
+    }
+
+    /// With a zone of superblocks that takes nothing more there may be no mount that writes, and there is one that reads.
+    fn end_without_superblocks(&self, cut: &Arc<MemoryDevice>) -> Result<(), Wrong> {
+        let when = "without a zone for superblocks";
+        self.subject.check(cut).map_err(|why| format!("{when}: {why}"))?;
+        let filesystem = mount_read_only(cut).map_err(|e| format!("{when}: mount: {e}"))?;
+        let found = Model::read(&filesystem)?.whole().map_err(|why| format!("{when}: {why}"))?;
+        self.expect(&found, when)?;
+        mount(&self.subject, cut).map(drop).or_else(|e| explained(&e))
     }
 
     /// fsck, a mount, and a look at it.

@@ -40,6 +40,11 @@ impl Trouble {
         matches!(self, Self::Zone { condition: ZoneCondition::Offline, .. })
     }
 
+    /// Whether superblocks have no place any more, now or soon.
+    pub fn takes_superblocks(&self) -> bool {
+        matches!(self, Self::Zone { zone: 0..=1, .. })
+    }
+
     /// Whether the mount has to go on as if nothing had happened.
     pub fn must_be_survived(&self) -> bool {
         match *self {

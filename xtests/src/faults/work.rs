@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use gleanfs::device::{MemoryDevice, ZonedSpec};
+use gleanfs::device::{Device, MemoryDevice, ZonedSpec};
 use gleanfs::error::{Error, Result};
 use gleanfs::format::value::Time;
+use gleanfs::meta::volume::{Volume, VolumeOptions};
 use gleanfs::namespace::api::{AttrChange, Caller, Namespace, NewInode, NewKind};
+use gleanfs::namespace::{Filesystem, Reaping};
 use gleanfs::trial::Subject;
 use gleanfs::trial::on_memory::{Mounted, OnMemory};
 use gleanfs::types::{BLOCK_SIZE, Ino};
@@ -171,6 +173,19 @@ fn open(fs: &dyn Namespace, file: u64) -> Result<Ino> {
     }
     let new = NewInode { kind: NewKind::File, perm: 0o644, umask: 0 };
     Ok(fs.create(&WHO, Ino::ROOT, &model::name(file), &new)?.ino)
+}
+
+/// Mounts for reading alone.
+pub fn mount_read_only(device: &Arc<MemoryDevice>) -> Result<Filesystem> {
+    let options = VolumeOptions {
+        read_only: true,
+        cache_bytes: 1 << 20,
+        writer_threads: 0,
+        heads: None,
+        placement: Box::new(gleanfs_gc::placement::NoSeparation),
+    };
+    let volume = Arc::new(Volume::open(Arc::clone(device) as Arc<dyn Device>, options)?);
+    Filesystem::with_clock(volume, Box::new(Time::default), Reaping::OnDemand)
 }
 
 /// Mounts at a time that stands still.
