@@ -573,6 +573,11 @@ impl Volume {
         self.log.failure()
     }
 
+    /// Segments that the device has refused, for good.
+    pub fn bad_segments(&self) -> u32 {
+        self.log.lock().segments.counts().bad
+    }
+
     pub fn is_read_only(&self) -> bool {
         self.read_only
     }
