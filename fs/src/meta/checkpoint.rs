@@ -15,6 +15,7 @@ use crate::format::chunk::{CHUNK_BLOCKS_MAX, ChunkHeader, PageId, TableId, encod
 use crate::format::node::{Node, NodeStamp};
 use crate::format::superblock::{ALLOCATION_MAX, BlockRef, Checkpoint, SCAN_MAX};
 use crate::format::table::{Page, StoredSegment};
+use crate::lock_order::RwLock;
 use crate::log::segments::SegmentTable;
 use crate::log::{Inner, Log, NODE_HEAD, PlannedChunk, Planner};
 use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, NodeId, SegNo};
@@ -186,7 +187,7 @@ impl Plan<'_> {
 }
 
 /// Writes everything that `taken` holds; what is left is the flush and the superblock. No lock is held over I/O.
-pub fn write(taken: &mut Taken, state: &parking_lot::RwLock<State>, log: &Log) -> Result<()> {
+pub fn write(taken: &mut Taken, state: &RwLock<State>, log: &Log) -> Result<()> {
     for seg in &taken.opened {
         log.make_ready(*seg)?;
     }
@@ -228,13 +229,7 @@ struct Images {
 }
 
 impl Images {
-    fn encode(
-        taken: &Taken,
-        state: &parking_lot::RwLock<State>,
-        log: &Log,
-        order: &[usize],
-        placed: &[BlockAddr],
-    ) -> Self {
+    fn encode(taken: &Taken, state: &RwLock<State>, log: &Log, order: &[usize], placed: &[BlockAddr]) -> Self {
         let (fsid, lsn) = (log.shape.fsid, taken.checkpoint.lsn);
         let mut pages = std::collections::HashMap::new();
         let mut block = Box::new([0; BLOCK_SIZE]);
@@ -311,7 +306,7 @@ fn write_chunk(
 }
 
 /// The checkpoint is durable: what only older ones needed is given back (I2).
-pub fn release(taken: &Taken, state: &parking_lot::RwLock<State>, log: &Log) {
+pub fn release(taken: &Taken, state: &RwLock<State>, log: &Log) {
     {
         let mut state = state.write();
         state.tree.reusable(taken.freed_ids.iter().copied());
@@ -358,7 +353,7 @@ pub(super) fn give_back(log: &Log, prefree: &[SegNo], listed: usize) {
 }
 
 /// Loads the whole segment table, leaf by leaf, into `segments`, and its index pages into the state.
-pub fn load_segments(state: &parking_lot::RwLock<State>, log: &Log, checkpoint: &Checkpoint) -> Result<()> {
+pub fn load_segments(state: &RwLock<State>, log: &Log, checkpoint: &Checkpoint) -> Result<()> {
     let Some(last) = checkpoint.frontier.0.checked_sub(1) else { return Ok(()) };
     log.lock().segments.set_frontier(checkpoint.frontier);
     let (last_page, _) = SegmentTable::page_of(SegNo(last));
