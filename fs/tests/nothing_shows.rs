@@ -75,9 +75,9 @@ impl Files {
                 let change = AttrChange { size: Some(at), ..AttrChange::default() };
                 filesystem.setattr(&WHO, ino, &change).map(drop)
             }
-            6 => filesystem.fallocate(ino, at, len, Allocate::Reserve { keep_size: false }),
-            7 => filesystem.fallocate(ino, at, len, Allocate::PunchHole),
-            8 => filesystem.fallocate(ino, at, len, Allocate::ZeroRange { keep_size: false }),
+            6 => filesystem.fallocate(ino, at, len, Fallocate::Allocate { keep_size: false }),
+            7 => filesystem.fallocate(ino, at, len, Fallocate::PunchHole),
+            8 => filesystem.fallocate(ino, at, len, Fallocate::ZeroRange { keep_size: false }),
             _ => {
                 filesystem.unlink(Ino::ROOT, &Self::name(number))?;
                 filesystem.forget(ino);

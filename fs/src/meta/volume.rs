@@ -1,6 +1,6 @@
 //! A mounted image below the namespace: plans become logged, applied operations; blocks are read and verified.
 //!
-//! Locks, in the order in which they may be taken: checkpoint, state, log. None is held over I/O, except that checkpoints are taken
+//! Locks, in the order in which they may be taken: checkpoint, state, log (`lock_order`). None is held over I/O, except that checkpoints are taken
 //! one at a time.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -21,9 +21,11 @@ use anyhow::{Context, Result, ensure};
 use gleanfs::cli::bench::process::{check_interrupt, command};
 
 use crate::load::{Load, Running};
+use crate::skip;
 use crate::steady::Probe;
 use crate::steady::probe::Longest;
 use crate::volume::{Peer, Setup, Volume};
+use crate::workers::advice::Advice;
 use crate::workers::within;
 use corner::Corner;
 use mapped::Mapped;
@@ -108,6 +110,11 @@ impl Trial {
         Self::DaemonStopped,
     ];
 
+    fn needs_worker(self) -> bool {
+        use Trial::*;
+        matches!(self, WorkerCgroup | WorkerStopped | WorkerKilled | WorkerSwapped | WorkerStarved)
+    }
+
     /// Percent filled and mount options, where the trial has its own.
     fn fullness(self) -> Option<(u64, &'static str)> {
         matches!(self, Self::Full | Self::AllAtOnce).then_some((95, "gc=off"))
@@ -124,7 +131,12 @@ impl std::fmt::Display for Trial {
 /// Runs the trials one after the other. `me` is this program, to be started again as the probe (`--probe`) or the hog (`--hog`).
 pub fn run(options: &Options, me: impl Fn() -> Result<Command>) -> Result<()> {
     ensure!(options.setup.peer == Peer::Gleanfs, "only gleanfs has a daemon");
+    let library = gleanfs_gc::runtime::locate(gleanfs_gc::runtime::Request::default());
     for trial in &options.only {
+        if let (true, Err(why)) = (trial.needs_worker(), &library) {
+            skip(format_args!("{trial}: {why}"));
+            continue;
+        }
         run_one(*trial, options, &me).with_context(|| format!("trial '{trial}'"))?;
     }
     Ok(())
@@ -134,7 +146,10 @@ fn run_one(trial: Trial, options: &Options, me: &dyn Fn() -> Result<Command>) ->
     let most = Duration::from_secs(options.prompt_secs);
     let (fill, setup) = shape(trial, options);
     let mut volume = within(most, "mkfs and mount", || setup.make())?;
-    let load = Load::fill(&volume, fill - mapped_percent(&volume, options), options.seed)?.start();
+    if trial.needs_worker() {
+        Advice::of(volume.target())?.await_ready(most)?;
+    }
+    let load = Load::fill(&volume, fill.saturating_sub(mapped_percent(&volume, options)), options.seed)?.start();
     let mapped = Mapped::start(volume.target(), options.mapped_blocks, options.seed)?;
     let mut probing = me()?;
     probing.arg("--probe");
