@@ -13,6 +13,7 @@ pub mod error;
 pub mod format;
 pub mod fsck;
 pub mod fuse;
+pub mod lock_order;
 pub mod log;
 pub mod meta;
 pub mod namespace;

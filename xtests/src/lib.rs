@@ -6,6 +6,7 @@
 
 pub mod block;
 pub mod counters;
+pub mod deadlock;
 pub mod faults;
 pub mod fsx;
 pub mod killloop;

@@ -160,7 +160,7 @@ impl Cleaner {
     fn wait_for(&self, wish: impl Fn(&mut super::Wishes) -> &mut bool) -> bool {
         let mut wishes = self.wishes.lock();
         if !*wish(&mut wishes) && !wishes.stop {
-            self.wished.wait_for(&mut wishes, LOOK_EVERY);
+            wishes.wait_for(&self.wished, LOOK_EVERY);
         }
         *wish(&mut wishes) = false;
         !wishes.stop

@@ -22,10 +22,11 @@ use gleanfs_gc::index::UtilizationIndex;
 use gleanfs_gc::segment::SegmentFacts;
 use gleanfs_gc::telemetry::{By, Event};
 use gleanfs_gc::victim::{Greedy, VictimPolicy};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::Condvar;
 
 use crate::error::Result;
 use crate::format::chunk::PAYLOAD_MAX;
+use crate::lock_order::{Mutex, MutexGuard, Place};
 use crate::meta::volume::Volume;
 use crate::types::SegNo;
 
@@ -132,13 +133,13 @@ impl Cleaner {
     pub fn new(volume: Arc<Volume>, policy: Box<dyn VictimPolicy>, inline: bool) -> Arc<Self> {
         let cleaner = Arc::new(Self {
             pacing: pacing::Pacing::new(),
-            policy: Mutex::new(policy),
-            recommender: Mutex::new(None),
+            policy: Mutex::new(Place::Policy, policy),
+            recommender: Mutex::new(Place::Recommender, None),
             enabled: AtomicBool::new(true),
             inline,
-            cleaning: Mutex::new(Workspace::new(volume.room().segment_blocks, volume.heads())),
+            cleaning: Mutex::new(Place::Cleaning, Workspace::new(volume.room().segment_blocks, volume.heads())),
             at_work: AtomicBool::new(false),
-            wishes: Mutex::default(),
+            wishes: Mutex::new(Place::Wishes, Wishes::default()),
             wished: Condvar::new(),
             counters: Counters::default(),
             volume: Arc::clone(&volume),

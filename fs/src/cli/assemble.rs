@@ -226,6 +226,7 @@ fn daemon_options(request: &MountRequest) -> DaemonOptions {
         checkpoint_every: Duration::from_secs(u64::from(options.checkpoint_secs)),
         heads: options.heads,
         advice: advice_options(options),
+        run_as: options.run_as.clone(),
         fuse: fuse_options(options),
     }
 }

@@ -27,12 +27,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::Condvar;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::chunk::{CHUNK_BLOCKS_MAX, PAYLOAD_MAX};
 use crate::format::superblock::{Checkpoint, HeadPosition};
+use crate::lock_order::{Mutex, MutexGuard, Place};
 use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, SegNo, WriteClock};
 
 pub(crate) use detour::{Detours, Refused};
@@ -113,22 +114,25 @@ impl Log {
     /// A log that goes on where `checkpoint` and roll-forward left it.
     pub fn new(device: Arc<dyn Device>, shape: LogShape, segments: SegmentTable) -> Arc<Self> {
         Arc::new(Self {
-            inner: Mutex::new(Inner {
-                heads: Heads::new(&shape),
-                segments,
-                jobs: VecDeque::with_capacity(2 * shape.buffers),
-                last_lsn: Lsn(0),
-                write_clock: WriteClock(0),
-                blocks_since_checkpoint: 0,
-                detours: 0,
-                failed: None,
-                stopping: false,
-            }),
+            inner: Mutex::new(
+                Place::Log,
+                Inner {
+                    heads: Heads::new(&shape),
+                    segments,
+                    jobs: VecDeque::with_capacity(2 * shape.buffers),
+                    last_lsn: Lsn(0),
+                    write_clock: WriteClock(0),
+                    blocks_since_checkpoint: 0,
+                    detours: 0,
+                    failed: None,
+                    stopping: false,
+                },
+            ),
             device,
             shape,
             changed: Condvar::new(),
             work: Condvar::new(),
-            flush: Mutex::default(),
+            flush: Mutex::new(Place::Flush, FlushRounds::default()),
             flush_done: Condvar::new(),
             flushed: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
@@ -225,7 +229,7 @@ impl Log {
     pub fn wait_for_change(&self, timeout: Duration) {
         let mut inner = self.inner.lock();
         if inner.failed.is_none() {
-            self.changed.wait_for(&mut inner, timeout);
+            inner.wait_for(&self.changed, timeout);
         }
     }
 
@@ -279,7 +283,7 @@ impl Log {
             if inner.heads.oldest_serial().is_none_or(|oldest| oldest > last_serial) {
                 return Ok(());
             }
-            self.changed.wait(&mut inner);
+            inner.wait(&self.changed);
         }
     }
 
@@ -293,7 +297,7 @@ impl Log {
         while rounds.done < wanted {
             self.failure()?;
             if rounds.running {
-                self.flush_done.wait(&mut rounds);
+                rounds.wait(&self.flush_done);
                 continue;
             }
             rounds.running = true;

@@ -48,7 +48,7 @@ impl Log {
                 if let Some(job) = inner.jobs.pop_front() {
                     break job;
                 }
-                self.work.wait(&mut inner);
+                inner.wait(&self.work);
             };
             drop(inner);
             self.do_job(job);

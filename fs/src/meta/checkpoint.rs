@@ -18,6 +18,7 @@ use crate::format::chunk::{CHUNK_BLOCKS_MAX, ChunkHeader, PageId, TableId, encod
 use crate::format::node::{Node, NodeStamp};
 use crate::format::superblock::{ALLOCATION_MAX, BlockRef, Checkpoint, SCAN_MAX};
 use crate::format::table::{Page, StoredSegment};
+use crate::lock_order::RwLock;
 use crate::log::segments::SegmentTable;
 use crate::log::{Inner, Log, NODE_HEAD, PlannedChunk, Planner};
 use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, NodeId, SegNo};
@@ -209,7 +210,7 @@ impl Plan<'_> {
 }
 
 /// Writes everything that `taken` holds; what is left is the flush and the superblock. No lock is held over I/O.
-pub fn write(taken: &mut Taken, state: &parking_lot::RwLock<State>, log: &Log) -> Result<()> {
+pub fn write(taken: &mut Taken, state: &RwLock<State>, log: &Log) -> Result<()> {
     for seg in &taken.opened {
         if let Err(e) = log.make_ready(*seg) {
             if log.is_beyond_use(*seg) {
@@ -256,13 +257,7 @@ struct Images {
 }
 
 impl Images {
-    fn encode(
-        taken: &Taken,
-        state: &parking_lot::RwLock<State>,
-        log: &Log,
-        order: &[usize],
-        placed: &[BlockAddr],
-    ) -> Self {
+    fn encode(taken: &Taken, state: &RwLock<State>, log: &Log, order: &[usize], placed: &[BlockAddr]) -> Self {
         let (fsid, lsn) = (log.shape.fsid, taken.checkpoint.lsn);
         let mut pages = std::collections::HashMap::new();
         let mut block = Box::new([0; BLOCK_SIZE]);
@@ -340,7 +335,7 @@ fn write_chunk(
 
 /// Gives up a checkpoint of which no slot was written. What it would have written is dirty again, and the node head leaves the segments that it was laid out in:
 /// what was written there is followed by a gap, behind which nobody would look.
-pub fn give_up(taken: Taken, state: &parking_lot::RwLock<State>, log: &Log) -> Leftovers {
+pub fn give_up(taken: Taken, state: &RwLock<State>, log: &Log) -> Leftovers {
     let mut state = state.write();
     for block in &taken.blocks {
         match block {
@@ -363,7 +358,7 @@ pub fn give_up(taken: Taken, state: &parking_lot::RwLock<State>, log: &Log) -> L
 }
 
 /// The checkpoint is durable: what only older ones needed is given back (I2).
-pub fn release(taken: &Taken, state: &parking_lot::RwLock<State>, log: &Log) {
+pub fn release(taken: &Taken, state: &RwLock<State>, log: &Log) {
     {
         let mut state = state.write();
         state.tree.reusable(taken.freed_ids.iter().copied());
@@ -409,7 +404,7 @@ pub(super) fn give_back(log: &Log, prefree: &[SegNo], listed: usize) {
 }
 
 /// Loads the whole segment table, leaf by leaf, into `segments`, and its index pages into the state.
-pub fn load_segments(state: &parking_lot::RwLock<State>, log: &Log, checkpoint: &Checkpoint) -> Result<()> {
+pub fn load_segments(state: &RwLock<State>, log: &Log, checkpoint: &Checkpoint) -> Result<()> {
     let Some(last) = checkpoint.frontier.0.checked_sub(1) else { return Ok(()) };
     log.lock().segments.set_frontier(checkpoint.frontier);
     let (last_page, _) = SegmentTable::page_of(SegNo(last));

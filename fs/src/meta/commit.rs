@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 
 use gleanfs_gc::placement::{DiscardFacts, WriteFacts, interval_code, merge};
 use gleanfs_gc::telemetry::{By, Choice, Event};
-use parking_lot::RwLockWriteGuard;
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
@@ -12,6 +11,7 @@ use crate::format::chunk::encode_operation;
 use crate::format::edit::Edit;
 use crate::format::key::{Key, Kind};
 use crate::format::value::{Extent, ExtentKind, Value};
+use crate::lock_order::WriteGuard;
 use crate::log::{HeadId, Inner, Purpose, Reserved, Ticket};
 use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, WriteClock};
 
@@ -208,7 +208,7 @@ impl Volume {
     /// Commits what was planned on `state`, which was not let go since. For the cleaner this allocates nothing but what the tree may need.
     fn commit_edits(
         &self,
-        mut state: RwLockWriteGuard<'_, State>,
+        mut state: WriteGuard<'_, State>,
         ticket: &mut Option<Ticket<'_>>,
         purpose: Purpose,
         edits: &mut [Edit],

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use crate::device::aligned::AlignedBuf;
 use crate::error::{Error, Result};
 use crate::format::DecodeError;
@@ -11,6 +9,7 @@ use crate::format::chunk::{PageId, TableId};
 use crate::format::node::Node;
 use crate::format::superblock::BlockRef;
 use crate::format::table::Page;
+use crate::lock_order::RwLock;
 use crate::log::Log;
 use crate::types::{BLOCK_SIZE, NodeId};
 

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use crate::device::Device;
 use crate::device::aligned::AlignedBuf;
 use crate::error::{Error, Result};
 use crate::format::edit::Edit;
 use crate::format::superblock::{Checkpoint, Features, Identity, LABEL_MAX, SLOTS, Superblock};
+use crate::lock_order::{Place, RwLock};
 use crate::types::SegNo;
 
 use super::checkpoint;
@@ -56,7 +55,7 @@ pub fn format(device: Arc<dyn Device>, options: &FormatOptions, contents: &[Edit
     let mut state = State::create();
     state.prepare(contents)?;
     state.apply(contents, &log);
-    let state = RwLock::new(state);
+    let state = RwLock::new(Place::State, state);
     {
         let mut inner = log.lock();
         let first = inner.segments.take_free(1);

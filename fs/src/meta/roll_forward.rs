@@ -10,14 +10,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use crate::device::aligned::AlignedBuf;
 use crate::device::{Device, ZoneCondition};
 use crate::error::{Error, Result};
 use crate::format::chunk::{ChunkHeader, Record};
 use crate::format::edit::Edit;
 use crate::format::superblock::{Checkpoint, HEADS_MAX, HeadPosition, Identity, Superblock};
+use crate::lock_order::{Place, RwLock};
 use crate::log::scan::{FoundChunk, SegmentScan, payload_is_whole};
 use crate::log::segments::{SegmentState, SegmentTable};
 use crate::log::{Inner, Log, LogShape};
@@ -56,7 +55,7 @@ impl Volume {
         let capacity = segment_capacity(&*device, identity.first_segment)?;
         let room = LogRoom { segments: identity.segments - identity.first_segment.0, segment_blocks: capacity };
         let log = new_log(device, &identity, &room, capacity, &options);
-        let state = RwLock::new(State::open(&checkpoint));
+        let state = RwLock::new(Place::State, State::open(&checkpoint));
         load_segments(&state, &log, &checkpoint)?;
         preload_next_node(&state, &log)?;
         let mut tail = if checkpoint.clean { Tail::default() } else { read_tail(&log, &checkpoint)? };

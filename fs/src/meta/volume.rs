@@ -1,6 +1,6 @@
 //! A mounted image below the namespace: plans become logged, applied operations; blocks are read and verified.
 //!
-//! Locks, in the order in which they may be taken: checkpoint, state, log. None is held over I/O, except that checkpoints are taken
+//! Locks, in the order in which they may be taken: checkpoint, state, log (`lock_order`). None is held over I/O, except that checkpoints are taken
 //! one at a time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use gleanfs_gc::placement::Placement;
 use gleanfs_gc::telemetry::Taps;
-use parking_lot::{Mutex, RwLock};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -16,6 +15,7 @@ use crate::format::chunk::{PageId, TableId};
 use crate::format::edit::Edit;
 use crate::format::superblock::{Checkpoint, Identity, Superblock};
 use crate::format::table::{NODE_LEVELS, REFS_PER_PAGE, SEGMENT_LEVELS};
+use crate::lock_order::{Mutex, Place, RwLock};
 use crate::log::refusals::is_of_the_place;
 use crate::log::{Detours, Log, Purpose};
 use crate::types::{BLOCK_SIZE, BlockAddr, Ino, Lsn, NodeId, WriteClock};
@@ -193,15 +193,15 @@ impl Volume {
         let next_ino = base.state.next_ino;
         let written = base.log.device.traffic().written_bytes;
         Self {
-            state: RwLock::new(base.state),
+            state: RwLock::new(Place::State, base.state),
             log: base.log,
-            shape: RwLock::new(Shape { identity: Arc::new(base.identity), room: base.room }),
+            shape: RwLock::new(Place::Shape, Shape { identity: Arc::new(base.identity), room: base.room }),
             next_ino: AtomicU64::new(next_ino),
             user_bytes: AtomicU64::new(base.last.user_bytes),
             user_bytes_before: base.last.user_bytes,
             device_bytes_before: base.last.device_bytes.wrapping_sub(written),
-            checkpoints: Mutex::new(Checkpoints { slots: base.slots, last: base.last }),
-            placement: Mutex::new(options.placement),
+            checkpoints: Mutex::new(Place::Checkpoint, Checkpoints { slots: base.slots, last: base.last }),
+            placement: Mutex::new(Place::Placement, options.placement),
             placed: Placed::default(),
             kinds: Kinds::default(),
             taps: Arc::default(),
