@@ -20,7 +20,7 @@ fn run<S: Subject>(subject: &S, length: usize, stride: u64, record_blocks: u64) 
 #[test]
 fn every_workload_of_one_operation_leaves_a_prefix() {
     let crashes = run(&OnMemory::small(), 1, 1, 1).unwrap_or_else(|report| panic!("{report}"));
-    assert!(crashes > 5000, "{crashes} cuts");
+    assert!(crashes > 2000, "{crashes} cuts");
 }
 
 #[test]

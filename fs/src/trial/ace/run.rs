@@ -15,10 +15,10 @@ use crate::trial::{Failure, Subject, TrialClock, guarded, report};
 
 /// Runs that shrinking may take.
 const SHRINK_TRIES: usize = 50;
-/// Of the workloads of two operations, one in so many goes on after its recovery.
+/// One run in so many goes on after its recovery.
 const SEQUEL_ONE_IN: u64 = 4;
 /// Lotteries of what survives, for a cut at the end of a workload of one operation.
-const LOTTERIES: u64 = 8;
+const LOTTERIES: u64 = 4;
 
 /// The tree on a medium, with everything that it takes to run workloads on copies of it.
 pub struct Ace<'a, S: Subject> {
@@ -82,20 +82,22 @@ impl<'a, S: Subject> Ace<'a, S> {
         Ok(crashes)
     }
 
+    /// Runs one workload with all its cuts; how many those were.
     fn workload(&self, actions: &[Action], seed: u64) -> Result<u64, Failure> {
         let operations = actions.iter().filter(|action| !action.persists()).count();
+        let cut = |after, seed: u64| {
+            let cut = Cut { after, seed, sequel: seed.is_multiple_of(SEQUEL_ONE_IN) };
+            guarded(|| self.cut(actions, cut))
+        };
         if operations > 1 {
-            let cut = Cut { after: None, seed, sequel: seed.is_multiple_of(SEQUEL_ONE_IN) };
-            return guarded(|| self.cut(actions, cut)).map(|_| 1);
+            return cut(None, seed).map(|_| 1);
         }
         let mut writes = 0;
         for lottery in 0..LOTTERIES {
-            let cut = Cut { after: None, seed: seed * LOTTERIES + lottery, sequel: true };
-            writes = guarded(|| self.cut(actions, cut))?;
+            writes = cut(None, seed * LOTTERIES + lottery)?;
         }
         for after in 0..writes {
-            let cut = Cut { after: Some(after), seed: seed * LOTTERIES + after, sequel: true };
-            guarded(|| self.cut(actions, cut))?;
+            cut(Some(after), seed + after)?;
         }
         Ok(LOTTERIES + writes)
     }
