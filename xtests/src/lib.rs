@@ -5,6 +5,7 @@
 //! complaint is about the filesystem and not about the driver.
 
 pub mod block;
+pub mod campaign;
 pub mod counters;
 pub mod deadlock;
 pub mod faults;
