@@ -131,6 +131,15 @@ impl State {
         deltas.discarded
     }
 
+    /// Applies prepared edits without counting in which segments blocks live: for a repair, which counts anew at its end. The totals must be
+    /// far from zero.
+    pub(crate) fn apply_uncounted(&mut self, edits: &[Edit]) {
+        let mut deltas = Deltas::default();
+        for edit in edits {
+            self.apply_one(edit, &mut deltas);
+        }
+    }
+
     fn apply_one(&mut self, edit: &Edit, deltas: &mut Deltas) {
         match edit {
             Edit::Put { key, value } => self.put(*key, value.clone()),
