@@ -195,7 +195,8 @@ pub(crate) fn check_tree(
     let mut report = Report::new(options.findings_max);
     let identity = volume.identity();
     let space = LogSpace::of(&identity, segment_capacity(&**volume.device(), identity.first_segment)?);
-    let mut progress = Progress { done: 0, all: volume.usage().used.saturating_mul(BLOCK_SIZE as u64), tell: progress };
+    let all = volume.checkpoints.lock().last.data_blocks.saturating_mul(BLOCK_SIZE as u64);
+    let mut progress = Progress { done: 0, all, tell: progress };
     let tables = Tables { node_ids, ..Tables::default() };
     let mut check = StateCheck { volume, space, options, tables: &tables, report: &mut report };
     let seen = check.tree(live, &mut progress);

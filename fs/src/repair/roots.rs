@@ -51,8 +51,10 @@ struct Found {
 /// A superblock for an image that has none; an error if there is nothing of a filesystem either.
 pub fn recover(device: &Arc<dyn Device>, hash_key: [u8; 16], cache_bytes: usize, now: Time) -> Result<Source> {
     let slots = Slots::new(Arc::clone(device))?;
-    let (identity, from) = identify(device, &slots, hash_key, now)?;
-    let space = LogSpace::of(&identity, segment_capacity(&**device, identity.first_segment)?);
+    let (mut identity, from) = identify(device, &slots, hash_key, now)?;
+    let mut space = LogSpace::of(&identity, segment_capacity(&**device, identity.first_segment)?);
+    // The image may have grown since that was written.
+    space.segments = space.segments.max(whole_segments(&**device)?);
     let mut found = Found::default();
     medium::chunks(&**device, identity.fsid, space, &mut |segment, chunk| {
         found.note(&**device, segment, &chunk);
@@ -60,6 +62,10 @@ pub fn recover(device: &Arc<dyn Device>, hash_key: [u8; 16], cache_bytes: usize,
     })?;
     if found.next_generation == 0 {
         return Err(Error::Refused("nothing of a filesystem is left".into()));
+    }
+    if found.last_segment.0 >= identity.segments {
+        identity.segments = space.segments;
+        identity.capacity_blocks = room_for_users(&identity, space.capacity)?;
     }
     let repairs = vec![Repair::Superblock { from }];
     let (root, rootless) = match choose(device, &identity, &found, cache_bytes, now)? {
@@ -161,7 +167,6 @@ fn identify(
     now: Time,
 ) -> Result<(Identity, &'static str)> {
     if let Some(copy) = identity_copy(&**device, slots.first_segment())? {
-        // It may have grown since.
         return Ok((copy, "the copy of what the image is"));
     }
     let first_segment = slots.first_segment();
@@ -172,10 +177,9 @@ fn identify(
     let Some(fsid) = medium::fsid_of_chunks(&**device, space) else {
         return Err(Error::Refused("not a gleanfs image".into()));
     };
-    let room = LogRoom { segments: segments - first_segment.0, segment_blocks: capacity };
     let mut uuid = [0; 16];
     uuid[..8].copy_from_slice(&fsid.to_le_bytes());
-    let identity = Identity {
+    let mut identity = Identity {
         uuid,
         fsid,
         label: String::new(),
@@ -183,9 +187,16 @@ fn identify(
         segment_blocks,
         segments,
         first_segment,
-        capacity_blocks: room.capacity_blocks(first_segment.0, OVERPROVISION_PERCENT)?,
+        capacity_blocks: 0,
         hash_key,
         made_at_secs: now.secs,
     };
+    identity.capacity_blocks = room_for_users(&identity, capacity)?;
     Ok((identity, "what is on the medium; names get a new hash"))
+}
+
+/// What users may fill by default.
+fn room_for_users(identity: &Identity, segment_blocks: u32) -> Result<u64> {
+    let room = LogRoom { segments: identity.segments - identity.first_segment.0, segment_blocks };
+    room.capacity_blocks(identity.first_segment.0, OVERPROVISION_PERCENT)
 }

@@ -17,7 +17,7 @@ use crate::types::{Ino, NodeId};
 use super::change::Repair;
 
 /// Counts of the state while it is under repair: far from zero in both directions, and counted anew at the end.
-pub const UNCOUNTED: u64 = 1 << 62;
+pub const UNCOUNTED: u64 = 1 << 56;
 
 /// A state under repair.
 pub struct Workshop {

@@ -157,6 +157,7 @@ impl Image {
     }
 
     /// Commits damaging edits, unmounts and checks.
+    #[track_caller]
     pub fn findings_after(self, edits: Vec<Edit>) -> Vec<Finding> {
         self.commit(edits);
         findings(&self.unmount())
@@ -168,7 +169,10 @@ pub fn report(device: &Arc<MemoryDevice>) -> Report {
     check(device, &CheckOptions::default(), &mut |_, _| {}).unwrap()
 }
 
+/// What a check finds. Whatever it is, a repair of a copy must mend it.
+#[track_caller]
 pub fn findings(device: &Arc<MemoryDevice>) -> Vec<Finding> {
+    crate::mending::mended(device);
     report(device).findings
 }
 

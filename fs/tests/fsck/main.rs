@@ -1,6 +1,9 @@
-//! fsck: sound images are clean, and each kind of damage is found as exactly what it is.
+//! fsck: sound images are clean, and each kind of damage is found as exactly what it is and can be
+//! repaired.
 
 mod bytes;
 mod image;
+mod mending;
+mod repair;
 mod sound;
 mod state;
