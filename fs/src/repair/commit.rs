@@ -55,6 +55,7 @@ pub fn commit(
     if both_slots {
         superblock.checkpoint.sequence += 1;
         slots.write(&superblock)?;
+        slots.write_copy(&identity)?;
         device.flush()?;
     }
     Ok(())

@@ -176,13 +176,13 @@ pub fn findings(device: &Arc<MemoryDevice>) -> Vec<Finding> {
     report(device).findings
 }
 
-fn read(device: &MemoryDevice, addr: BlockAddr) -> AlignedBuf {
+pub fn read(device: &MemoryDevice, addr: BlockAddr) -> AlignedBuf {
     let mut block = AlignedBuf::new(1);
     device.read(addr, &mut block).unwrap();
     block
 }
 
-fn overwrite(device: &MemoryDevice, addr: BlockAddr, bytes: &[u8]) {
+pub fn overwrite(device: &MemoryDevice, addr: BlockAddr, bytes: &[u8]) {
     device.tamper(addr, |block| block.copy_from_slice(bytes));
 }
 

@@ -3,7 +3,9 @@
 
 mod bytes;
 mod image;
+mod kinds;
 mod mending;
+mod nodes;
 mod repair;
 mod sound;
 mod state;

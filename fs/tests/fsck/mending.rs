@@ -107,14 +107,50 @@ fn blocks(fs: &Filesystem, ino: Ino, size: u64) -> Blocks {
     (0..count).filter_map(&mut read).collect()
 }
 
-/// The first thing that was readable and is not any more, or differently. `lossy`: blocks that two files claimed may be lost to one.
-pub fn worse(before: &Tree, after: &Tree, lossy: bool) -> Option<String> {
+/// What a repair may take away, since nobody could keep it: by what it says that it did.
+#[derive(Default)]
+pub struct Allowed {
+    /// Blocks that two files claimed are lost to one of them.
+    lost: bool,
+    /// Second names of directories.
+    names: Vec<String>,
+    /// Files whose size was none; what reads as zeros behind their data ends.
+    resized: Vec<Ino>,
+}
+
+impl Allowed {
+    fn by(repairs: &[Repair], lost: bool) -> Self {
+        let mut allowed = Self { lost, ..Self::default() };
+        for repair in repairs {
+            match repair {
+                Repair::RemoveEntry { name, why: "the directory has another name", .. } => {
+                    allowed.names.push(name.clone());
+                }
+                Repair::SetField { ino, what: "size", .. } => allowed.resized.push(*ino),
+                _ => {}
+            }
+        }
+        allowed
+    }
+
+    fn path(&self, path: &[u8]) -> bool {
+        let mut parts = path.split(|byte| *byte == b'/');
+        parts.any(|part| self.names.iter().any(|name| name.as_bytes() == part))
+    }
+
+    fn block(&self, ino: Ino, hash: u32) -> bool {
+        self.lost || self.resized.contains(&ino) && hash == crc32fast::hash(&[0; BLOCK_SIZE])
+    }
+}
+
+/// The first thing that was readable and is not any more, or differently.
+pub fn worse(before: &Tree, after: &Tree, allowed: &Allowed) -> Option<String> {
     before.iter().find_map(|(path, seen)| {
         let same = match (seen, after.get(path)) {
-            (Seen::File(_, old), Some(Seen::File(_, new))) => old.iter().all(|(block, hash)| match new.get(block) {
-                Some(other) => other == hash,
-                None => lossy,
-            }),
+            (Seen::File(ino, old), Some(Seen::File(_, new))) => {
+                old.iter().all(|(block, hash)| new.get(block).map_or(allowed.block(*ino, *hash), |other| other == hash))
+            }
+            (_, None) => allowed.path(path),
             (old, new) => Some(old) == new,
         };
         (!same).then(|| format!("{}: {seen:?} became {:?}", path.escape_ascii(), after.get(path)))
@@ -144,7 +180,8 @@ pub fn mended(damaged: &Arc<MemoryDevice>) -> (Arc<MemoryDevice>, Vec<Repair>) {
     let after = checked(&device);
     assert_eq!(errors(&after), Vec::<&Finding>::new(), "after {:?}", outcome.repairs);
     let twice = outcome.before.findings.iter().any(|f| matches!(f, Finding::OwnedTwice { .. }));
-    assert_eq!(worse(&before, &readable(&device), twice), None, "after {:?}", outcome.repairs);
+    let allowed = Allowed::by(&outcome.repairs, twice);
+    assert_eq!(worse(&before, &readable(&device), &allowed), None, "after {:?}", outcome.repairs);
     let repaired = device.snapshot();
     let again = try_repair(&device, Consent::All).unwrap();
     assert_eq!((again.verdict, again.repairs), (Verdict::Clean, Vec::new()));
@@ -159,6 +196,18 @@ fn same_bytes(a: &MemoryDevice, b: &MemoryDevice) -> bool {
         device.read(gleanfs::types::BlockAddr(n), &mut block).ok().map(|()| block.to_vec())
     };
     (0..blocks).all(|n| read(a, n) == read(b, n))
+}
+
+#[test]
+fn what_is_not_there_any_more_or_reads_differently_is_told() {
+    let blocks = |hash| Seen::File(Ino(16), [(0, 7), (1, hash)].into());
+    let tree = |seen: Seen| Tree::from([(b"/dir".to_vec(), Seen::Directory), (b"/dir/file".to_vec(), seen)]);
+    let (none, before) = (Allowed::default(), tree(blocks(8)));
+    assert_eq!(worse(&before, &before, &none), None);
+    assert!(worse(&before, &tree(blocks(9)), &none).is_some());
+    assert!(worse(&before, &tree(Seen::File(Ino(16), [(0, 7)].into())), &none).is_some());
+    assert!(worse(&before, &Tree::from([(b"/dir".to_vec(), Seen::Directory)]), &none).is_some());
+    assert!(worse(&before, &tree(Seen::Other(1)), &Allowed { lost: true, ..Allowed::default() }).is_some());
 }
 
 /// Kinds of repairs, each once.
