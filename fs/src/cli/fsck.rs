@@ -111,11 +111,8 @@ pub fn check(path: &Path, manner: Manner) -> Result<ExitCode> {
         print!("{text}");
         return Ok(ExitCode::from(found.status()));
     };
-    let request = assemble::RepairRequest {
-        consent,
-        read_data: !manner.metadata_only,
-        segment_bytes: manner.segment_bytes,
-    };
+    let request =
+        assemble::RepairRequest { consent, read_data: !manner.metadata_only, segment_bytes: manner.segment_bytes };
     let outcome = assemble::repair(path, &request, &mut progress).map_err(operational)?;
     drop(bar);
     let text = if manner.json { json_of(&outcome)? } else { lines_of(path, &outcome) };
@@ -160,7 +157,9 @@ fn lines_of(path: &Path, outcome: &Outcome) -> String {
     text + &match outcome.verdict {
         Verdict::Clean => String::new(),
         Verdict::Corrected => format!("{shown}: repaired; {} repairs\n", outcome.repairs.len()),
-        Verdict::Planned => format!("{shown}: nothing was changed; --yes makes these {} repairs\n", outcome.repairs.len()),
+        Verdict::Planned => {
+            format!("{shown}: nothing was changed; --yes makes these {} repairs\n", outcome.repairs.len())
+        }
         Verdict::NeedsConsent => {
             format!("{shown}: nothing was changed, since something would be given up; fsck --repair --yes does it\n")
         }

@@ -45,7 +45,16 @@ pub(crate) struct TreeWalk<'a> {
 impl<'a> TreeWalk<'a> {
     pub fn new(volume: &'a Volume, bad: &'a Bits) -> Self {
         let next_node = volume.state.read().tree.next_node();
-        Self { volume, next_node, bad, reached: Bits::default(), nodes: 0, incomplete: false, lost: Vec::new(), crooked: false }
+        Self {
+            volume,
+            next_node,
+            bad,
+            reached: Bits::default(),
+            nodes: 0,
+            incomplete: false,
+            lost: Vec::new(),
+            crooked: false,
+        }
     }
 
     /// Hands every item to `visit`.

@@ -26,7 +26,11 @@ fn stored_segment_blocks(probe: &Probe) -> Result<u32> {
     let total = probe.geometry().total_blocks;
     for slot in SLOTS.into_iter().filter(|slot| slot.0 < total) {
         let mut block = AlignedBuf::new(1);
-        probe.read(slot, &mut block)?;
+        if let Err(e) = probe.read(slot, &mut block) {
+            // One bad slot leaves the other.
+            why = e.into();
+            continue;
+        }
         match Superblock::decode(&block) {
             Ok(superblock) => return Ok(superblock.identity.segment_blocks),
             Err(DecodeError::BadMagic { .. }) => {}

@@ -118,9 +118,7 @@ impl Plan {
         let before = SegNo(opened.checkpoint.frontier.0.max(used).clamp(space.first_segment.0, space.segments));
         let is_free = |seg: &SegNo| {
             let entry = opened.segments.get(seg).copied().unwrap_or_default();
-            settled.live.count(*seg) == 0
-                && opened.shop.wanted.count(*seg) == 0
-                && entry.state != StoredState::Bad
+            settled.live.count(*seg) == 0 && opened.shop.wanted.count(*seg) == 0 && entry.state != StoredState::Bad
         };
         let rank = |seg: &SegNo| match opened.segments.get(seg).map(|entry| entry.state) {
             _ if *seg >= before => 0,

@@ -15,7 +15,13 @@ const XATTR_SLOTS: u64 = 4;
 
 impl Workshop {
     /// Changes one number of an inode.
-    pub(super) fn set_field(&mut self, ino: Ino, what: &'static str, value: u64, set: impl Fn(&mut Inode)) -> Result<()> {
+    pub(super) fn set_field(
+        &mut self,
+        ino: Ino,
+        what: &'static str,
+        value: u64,
+        set: impl Fn(&mut Inode),
+    ) -> Result<()> {
         let Some(mut inode) = self.inode(ino)? else { return Ok(()) };
         set(&mut inode);
         self.note(Repair::SetField { ino, what, value });
@@ -114,6 +120,9 @@ impl Workshop {
         if what == "pending work of its own" {
             return self.remove_where(ino, what, &from, &to, |key| key.kind == Kind::Orphan);
         }
+        if self.inode(ino)?.is_some() {
+            return Ok(());
+        }
         let Some(dtype) = self.dtype_by_items(ino)? else {
             return self.remove_where(ino, what, &from, &to, |_| true);
         };
@@ -128,11 +137,15 @@ impl Workshop {
     }
 
     pub(super) fn mend_foreign(&mut self, ino: Ino, what: &'static str) -> Result<()> {
-        let kind = match what {
-            "a link target" => Kind::Symlink,
-            "directory entries" => Kind::Dirent,
-            _ => Kind::Extent,
+        let (kind, dtype) = match what {
+            "a link target" => (Kind::Symlink, DT_LNK),
+            "directory entries" => (Kind::Dirent, DT_DIR),
+            _ => (Kind::Extent, DT_REG),
         };
+        // A mode that was none has been chosen by what the inode has.
+        if self.dtype(ino)? == Some(dtype) {
+            return Ok(());
+        }
         let (from, to) = (Key::new(ino, kind, 0), Key::new(ino, kind, u64::MAX));
         self.remove_where(ino, what, &from, &to, |_| true)
     }

@@ -3,11 +3,11 @@
 //! Every chunk of this filesystem is found, whatever stands before it and whatever life of its segment it belongs to. Memory: a
 //! segment's piece of a megabyte, and what the visitor keeps.
 
+use crate::device::Device;
 use crate::device::aligned::AlignedBuf;
 use crate::error::Result;
 use crate::format::chunk::MAGIC;
 use crate::fsck::blocks::LogSpace;
-use crate::device::Device;
 use crate::log::scan::{FoundChunk, read_chunk};
 use crate::types::{BLOCK_SIZE, BlockAddr, SegNo};
 
@@ -28,7 +28,9 @@ pub fn chunks(
         while offset < space.capacity {
             let found = match scan.looks_like_a_chunk(segment, offset) {
                 // A block that cannot be read is no header.
-                true => read_chunk(device, fsid, space.address(segment, offset), space.capacity - offset).ok().flatten(),
+                true => {
+                    read_chunk(device, fsid, space.address(segment, offset), space.capacity - offset).ok().flatten()
+                }
                 false => None,
             };
             let Some(chunk) = found else {

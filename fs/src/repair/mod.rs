@@ -96,8 +96,8 @@ pub fn repair(device: &Arc<dyn Device>, options: &RepairOptions, progress: Progr
     }
     // What a checksummed lie can make the running filesystem's code assert must end here, too, before anything is committed.
     let planned = catch_unwind(AssertUnwindSafe(|| plan(device, &before, options, &check, progress)));
-    let (opened, settled) =
-        planned.map_err(|_| Error::Refused("cannot be repaired: an invariant is broken; nothing was changed".into()))??;
+    let (opened, settled) = planned
+        .map_err(|_| Error::Refused("cannot be repaired: an invariant is broken; nothing was changed".into()))??;
     let mut repairs = opened.shop.repairs.clone();
     repairs.extend(counted(&before));
     let verdict = match options.consent {

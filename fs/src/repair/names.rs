@@ -6,11 +6,11 @@ use std::ops::ControlFlow;
 use crate::error::Result;
 use crate::format::key::{Key, Kind};
 use crate::format::value::{Dirent, Inode, Value};
+use crate::fsck::DT_DIR;
 use crate::fsck::Report;
 use crate::fsck::blocks::Bits;
 use crate::fsck::names::{self, PROBE_BITS};
 use crate::fsck::walk::TreeWalk;
-use crate::fsck::DT_DIR;
 use crate::types::Ino;
 
 use super::change::Repair;

@@ -26,8 +26,8 @@ use super::copies;
 use super::index;
 use super::replay::{self, Tail, Where};
 use super::salvage;
-use super::workshop::{UNCOUNTED, Workshop};
 use super::tables;
+use super::workshop::{UNCOUNTED, Workshop};
 
 /// Ids that a node table has room for.
 const NODE_IDS: u64 = 252 * 252 * 252 * 252;
@@ -91,12 +91,8 @@ pub fn tables_of(device: &Arc<dyn Device>, source: Source, cache_bytes: usize, n
             wanted.mark(segment, offset, 1);
         }
     }
-    let totals = Totals {
-        data_blocks: UNCOUNTED,
-        promised_blocks: UNCOUNTED,
-        node_blocks: UNCOUNTED,
-        table_blocks: UNCOUNTED,
-    };
+    let totals =
+        Totals { data_blocks: UNCOUNTED, promised_blocks: UNCOUNTED, node_blocks: UNCOUNTED, table_blocks: UNCOUNTED };
     let state = State { tree: Tree::open(next_node), nodes, totals, ..State::open(&checkpoint) };
     let epoch = checkpoint.epoch + 1;
     let base = Foundation { identity, state, log, slots, last: checkpoint.clone(), room, epoch };

@@ -24,7 +24,8 @@ impl Workshop {
         let nodes: HashSet<BlockAddr> =
             self.node_ids().iter().map(|id| self.node_ref(crate::types::NodeId(id)).addr).collect();
         let mut claims: BTreeMap<u64, Vec<FileBlock>> = BTreeMap::new();
-        let segments: BTreeSet<SegNo> = addresses.iter().filter_map(|a| self.space.place(BlockAddr(*a), 1)).map(|p| p.0).collect();
+        let segments: BTreeSet<SegNo> =
+            addresses.iter().filter_map(|a| self.space.place(BlockAddr(*a), 1)).map(|p| p.0).collect();
         for segment in segments {
             self.claims(segment, addresses, &mut claims);
         }

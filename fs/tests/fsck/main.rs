@@ -2,6 +2,7 @@
 //! repaired.
 
 mod bytes;
+mod cli;
 mod image;
 mod kinds;
 mod mending;

@@ -86,7 +86,9 @@ fn walk(fs: &Filesystem, dir: Ino, path: &mut Vec<u8>, depth: usize, tree: &mut 
             libc::S_IFDIR => Some(Seen::Directory),
             libc::S_IFREG => Some(Seen::File(attr.ino, blocks(fs, attr.ino, attr.size))),
             libc::S_IFLNK => fs.readlink(attr.ino).ok().map(Seen::Link),
-            _ => Some(Seen::Other(attr.mode)),
+            libc::S_IFIFO | libc::S_IFSOCK | libc::S_IFCHR | libc::S_IFBLK => Some(Seen::Other(attr.mode)),
+            // Of no type at all: nobody can do anything with it.
+            _ => None,
         };
         let directory = seen == Some(Seen::Directory);
         tree.extend(seen.map(|seen| (path.clone(), seen)));

@@ -138,11 +138,8 @@ fn slots_and_the_copy_of_the_identity_gone_everything_comes_back_under_another_h
 
 #[test]
 fn tables_gone_everything_comes_back() {
-    let all: [&[(TableId, u8)]; 3] = [
-        &[(TableId::Nodes, 4)],
-        &[(TableId::Segments, 3)],
-        &[(TableId::Nodes, 4), (TableId::Segments, 3)],
-    ];
+    let all: [&[(TableId, u8)]; 3] =
+        [&[(TableId::Nodes, 4)], &[(TableId::Segments, 3)], &[(TableId::Nodes, 4), (TableId::Segments, 3)]];
     for tables in all {
         for slots_too in [false, true] {
             let device = busy().unmount();
