@@ -17,6 +17,7 @@ pub mod program;
 pub mod programs;
 pub mod random;
 pub mod recordings;
+pub mod repair;
 pub mod small;
 pub mod steady;
 pub mod table;

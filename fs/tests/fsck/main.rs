@@ -2,6 +2,7 @@
 //! repaired.
 
 mod bytes;
+mod campaign;
 mod cli;
 mod image;
 mod kinds;
