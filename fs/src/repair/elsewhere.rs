@@ -1,4 +1,5 @@
-//! Data that no record of its chunk claims is written elsewhere, where one does: what the cleaner does, in an image that is sound but for that.
+//! Data and nodes that no record of their chunk claims are written elsewhere, where one does: what the cleaner does, in an image that is
+//! sound but for that.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,8 +16,10 @@ use crate::fsck::walk::TreeWalk;
 use crate::fsck::{Report, blocks::Bits};
 use crate::log::Purpose;
 use crate::meta::apply::{Mapped, overlapping};
+use crate::meta::load::load_node;
+use crate::meta::radix::Looked;
 use crate::meta::volume::{Plan, RecordRoom, Volume, WRITE_BLOCKS_MAX};
-use crate::types::{BLOCK_SIZE, BlockAddr, Ino};
+use crate::types::{BLOCK_SIZE, BlockAddr, Ino, NodeId};
 
 use super::open::volume_options;
 
@@ -34,7 +37,8 @@ pub fn unclaimed(findings: &[Finding]) -> BTreeSet<u64> {
     runs.flatten().collect()
 }
 
-/// Moves the data blocks at `addresses`. Each move is an operation by itself, and the image sound after each.
+/// Moves what stands at `addresses`. Each move of data is an operation by itself and nodes move with a checkpoint, so the image is sound at
+/// any time.
 pub fn run(device: &Arc<dyn Device>, addresses: &BTreeSet<u64>, cache_bytes: usize) -> Result<()> {
     let volume = Arc::new(Volume::open(Arc::clone(device), volume_options(cache_bytes, false))?);
     // Whoever finds no room is helped by it.
@@ -42,7 +46,28 @@ pub fn run(device: &Arc<dyn Device>, addresses: &BTreeSet<u64>, cache_bytes: usi
     for (ino, first) in owners(&volume, addresses) {
         move_block(&volume, ino, first, addresses)?;
     }
+    move_nodes(&volume, addresses)?;
     volume.checkpoint(true)
+}
+
+/// A node moves when a checkpoint writes it.
+fn move_nodes(volume: &Volume, addresses: &BTreeSet<u64>) -> Result<()> {
+    let none = Bits::default();
+    let mut walk = TreeWalk::new(volume, &none);
+    walk.run(&mut Report::new(0), &mut |_, _, _| {});
+    for id in walk.reached.iter().map(NodeId) {
+        // The walk has brought in the table's pages.
+        let looked = volume.state.read().nodes.slot(0, id.0);
+        if !matches!(looked, Looked::Found(at) if addresses.contains(&at.addr.0)) {
+            continue;
+        }
+        if volume.dirty_is_full() {
+            volume.checkpoint(false)?;
+        }
+        load_node(&volume.state, &volume.log, id)?;
+        volume.state.write().tree.mark_dirty(id);
+    }
+    Ok(())
 }
 
 fn owners(volume: &Volume, addresses: &BTreeSet<u64>) -> Vec<(Ino, u64)> {

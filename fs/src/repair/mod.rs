@@ -32,13 +32,11 @@ use crate::error::{Error, Result};
 use crate::format::value::Time;
 use crate::fsck::{self, CheckOptions, Finding, ProgressFn, Report, Severity};
 use crate::meta::slots::Slots;
-use crate::types::NodeId;
 
 pub use change::Repair;
 
 use open::{Opened, Source};
 use replay::Where;
-use workshop::Workshop;
 
 /// What may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,10 +105,16 @@ pub fn repair(device: &Arc<dyn Device>, options: &RepairOptions, progress: Progr
     };
     if verdict == Verdict::Corrected {
         let both_slots = before.findings.iter().any(|f| matches!(f, Finding::NoSuperblock { .. }));
-        commit::commit(opened, &settled, both_slots, &check, progress)?;
+        guarded(|| commit::commit(opened, &settled, both_slots, &check, progress))?;
         write_elsewhere(device, &check, progress)?;
     }
     Ok(Outcome { before, repairs, verdict })
+}
+
+/// A broken invariant is an error like others. Nothing of the state under repair outlives it.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let broken = |_| Error::Refused("cannot be repaired: an invariant is broken; nothing was changed".into());
+    catch_unwind(AssertUnwindSafe(work)).map_err(broken)?
 }
 
 /// The check before. Where not even a slot's beginning is left, chunks tell whether there was a filesystem.
@@ -146,26 +150,10 @@ fn plan(
     // Data that comes back from older copies is not given to anybody unseen.
     let check = CheckOptions { read_data: check.read_data || opened.salvaged, ..*check };
     let settled = rounds::run(&mut opened.shop, &check, progress)?;
-    mark_unclaimed(&opened.shop, before)?;
     Ok((opened, settled))
 }
 
-/// Nodes that no record claims are written elsewhere by the commit.
-fn mark_unclaimed(shop: &Workshop, before: &Report) -> Result<()> {
-    let addresses = elsewhere::unclaimed(&before.findings);
-    if addresses.is_empty() {
-        return Ok(());
-    }
-    for id in shop.node_ids().iter().map(NodeId) {
-        if addresses.contains(&shop.node_ref(id).addr.0) {
-            crate::meta::load::load_node(&shop.volume.state, &shop.volume.log, id)?;
-            shop.volume.state.write().tree.mark_dirty(id);
-        }
-    }
-    Ok(())
-}
-
-/// Data that no record claims, once the image is sound but for that.
+/// What no record claims, once the image is sound but for that.
 fn write_elsewhere(device: &Arc<dyn Device>, check: &CheckOptions, progress: ProgressFn<'_>) -> Result<()> {
     let check = CheckOptions { read_data: false, ..*check };
     let report = fsck::check(Arc::clone(device), &check, progress)?;

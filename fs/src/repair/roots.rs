@@ -28,8 +28,9 @@ use super::medium;
 use super::open::{Source, tables_of};
 use super::replay::Where;
 
-/// Above every sequence that a mount can have come to: whatever a slot holds that could not be read now, it is older.
-const SEQUENCE: u64 = 1 << 40;
+/// Sequences that a mount or a repair can go through before the next epoch: one that begins at a multiple of it, by its epoch, is above whatever a
+/// slot holds that could not be read now.
+const SEQUENCES: u64 = 1 << 32;
 /// Checkpoints that are looked at, the newest first.
 const ROOTS_MAX: usize = 8;
 
@@ -135,7 +136,7 @@ impl Found {
         let at = |when: &When, crc: &u32| BlockRef { addr: when.3, crc: *crc };
         let segments = self.segments.range(..=(root.0, root.1, u64::MAX, BlockAddr(u64::MAX))).next_back();
         Checkpoint {
-            sequence: SEQUENCE,
+            sequence: self.epoch.saturating_add(1).saturating_mul(SEQUENCES),
             epoch: root.1,
             lsn: root.0,
             write_clock: self.write_clock,
