@@ -72,7 +72,7 @@ pub fn tables_of(device: &Arc<dyn Device>, source: Source, cache_bytes: usize, n
     let mut wanted = LiveBlocks::default();
     let mut found = tables::read(&log, space, &checkpoint, &mut wanted);
     if rootless {
-        found.lost_nodes = vec![0..NODE_IDS];
+        found.lost_nodes = std::iter::once(0..NODE_IDS).collect();
     }
     let mut nodes = Radix::new(TableId::Nodes, BlockRef::ABSENT);
     let mut next_node = NodeId(checkpoint.next_node);
