@@ -18,5 +18,6 @@ pub mod log;
 pub mod meta;
 pub mod namespace;
 pub mod proxy;
+pub mod repair;
 pub mod trial;
 pub mod types;

@@ -20,6 +20,7 @@ pub mod program;
 pub mod programs;
 pub mod random;
 pub mod recordings;
+pub mod repair;
 pub mod small;
 pub mod sqlite;
 pub mod steady;

@@ -164,6 +164,13 @@ impl State {
         std::mem::take(&mut self.deltas.discarded)
     }
 
+    /// Applies prepared edits without counting in which segments blocks live: for a repair, which counts anew at its end. The totals must be
+    /// far from zero.
+    pub(crate) fn apply_uncounted(&mut self, edits: &[Edit]) {
+        edits.iter().for_each(|edit| self.apply_one(edit));
+        self.deltas.clear();
+    }
+
     fn apply_one(&mut self, edit: &Edit) {
         match edit {
             Edit::Put { key, value } => self.put(*key, value.clone()),

@@ -66,6 +66,7 @@ pub fn format(device: Arc<dyn Device>, options: &FormatOptions, contents: &[Edit
     device.flush()?;
     taken.checkpoint.device_bytes = device.traffic().written_bytes;
     slots.write(&Superblock { identity: identity.clone(), checkpoint: taken.checkpoint })?;
+    slots.write_copy(&identity)?;
     device.flush()?;
     Ok(identity)
 }
@@ -102,7 +103,7 @@ fn identify(device: &dyn Device, options: &FormatOptions, first_segment: SegNo) 
 }
 
 /// Segments of the device; the log uses whole ones only.
-pub(super) fn whole_segments(device: &dyn Device) -> Result<u32> {
+pub(crate) fn whole_segments(device: &dyn Device) -> Result<u32> {
     let geometry = device.geometry();
     if !geometry.zoned {
         return Ok((geometry.total_blocks / u64::from(geometry.zone_blocks)) as u32);

@@ -139,6 +139,15 @@ impl Radix {
         self.pages.get(&(level, index)).map(|refs| &refs[..])
     }
 
+    /// References of level 0 that are in memory and not absent, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = (u64, BlockRef)> + '_ {
+        let leaves = self.pages.iter().filter(|((level, _), _)| *level == 0);
+        leaves.flat_map(|((_, index), refs)| {
+            let first = index * REFS_PER_PAGE as u64;
+            (first..).zip(refs.iter().copied()).filter(|(_, at)| !at.is_absent())
+        })
+    }
+
     /// Memory of the pages.
     pub fn memory_bytes(&self) -> usize {
         self.pages.len() * (REFS_PER_PAGE * size_of::<BlockRef>() + 64)

@@ -50,7 +50,23 @@ impl Volume {
     /// would restore.
     pub fn open(device: Arc<dyn Device>, options: VolumeOptions) -> Result<Self> {
         let mut slots = Slots::new(Arc::clone(&device))?;
-        let Superblock { identity, checkpoint } = slots.read()?;
+        let superblock = slots.read()?;
+        Self::open_from(device, slots, superblock, options)
+    }
+
+    /// The state that `superblock` names, whether or not a slot holds it: for a check.
+    pub(crate) fn open_at(device: Arc<dyn Device>, superblock: Superblock, options: VolumeOptions) -> Result<Self> {
+        let slots = Slots::new(Arc::clone(&device))?;
+        Self::open_from(device, slots, superblock, options)
+    }
+
+    fn open_from(
+        device: Arc<dyn Device>,
+        slots: Slots,
+        superblock: Superblock,
+        options: VolumeOptions,
+    ) -> Result<Self> {
+        let Superblock { identity, checkpoint } = superblock;
         check_identity(&identity, &*device, &slots, options.read_only)?;
         let capacity = segment_capacity(&*device, identity.first_segment)?;
         let room = LogRoom { segments: identity.segments - identity.first_segment.0, segment_blocks: capacity };
@@ -361,7 +377,7 @@ fn replay(state: &RwLock<State>, log: &Log, operations: BTreeMap<Lsn, Vec<Edit>>
 }
 
 /// Blocks that users wrote: what was mapped, not what was moved.
-fn user_ticks(edits: &[Edit]) -> u64 {
+pub(crate) fn user_ticks(edits: &[Edit]) -> u64 {
     let mapped = edits.iter().filter(|edit| matches!(edit, Edit::Map { .. }));
     mapped.map(|edit| edit.blocks_written().count() as u64).sum()
 }

@@ -9,7 +9,7 @@ use crate::device::aligned::AlignedBuf;
 use crate::device::{Device, Zone, ZoneKind};
 use crate::error::{Error, Result};
 use crate::format::DecodeError;
-use crate::format::superblock::{SLOTS, Superblock};
+use crate::format::superblock::{Checkpoint, Identity, SLOTS, Superblock};
 use crate::types::{BlockAddr, SegNo};
 
 /// Where superblocks are written.
@@ -104,6 +104,16 @@ impl Slots {
         Ok(self.device.write(addr, &block)?)
     }
 
+    /// Writes down once more what the image is, where nothing else is ever written: for a repair that finds no slot. What never changes of
+    /// it is right for ever. Not where slots are appended: there older ones are left.
+    pub fn write_copy(&self, identity: &Identity) -> Result<()> {
+        if !self.appended {
+            let copy = Superblock { identity: identity.clone(), checkpoint: Checkpoint::default() };
+            self.device.write(copy_address(identity.segment_blocks), &AlignedBuf::copy_of(&copy.encode()))?;
+        }
+        Ok(())
+    }
+
     /// Room in the zone in use, or the other zone, emptied: the newest slot, in the full zone, is durable by then.
     fn next_appended(&mut self) -> Result<BlockAddr> {
         let zone = self.device.zone(self.zone)?;
@@ -115,6 +125,34 @@ impl Slots {
         self.device.reset(self.zone)?;
         Ok(self.device.zone(self.zone)?.start)
     }
+}
+
+/// The last block of the superblock's segment.
+pub(crate) fn copy_address(segment_blocks: u32) -> BlockAddr {
+    BlockAddr(u64::from(segment_blocks) - 1)
+}
+
+/// What the image on `device` is, if it can be told without the slots: from the copy, or from a slot that was appended long ago.
+pub(crate) fn identity_copy(device: &dyn Device, first_segment: SegNo) -> Result<Option<Identity>> {
+    let mut newest: Option<Superblock> = None;
+    let mut places = vec![copy_address(device.geometry().zone_blocks)];
+    if first_segment != SegNo(1) {
+        places.clear();
+        for zone in 0..first_segment.0 {
+            let report = device.zone(zone)?;
+            places.extend((0..written_blocks(&report)).map(|n| report.start.offset(u64::from(n))));
+        }
+    }
+    for addr in places {
+        let mut block = AlignedBuf::new(1);
+        let read = device.read(addr, &mut block).is_ok();
+        if let Some(found) = Superblock::decode(&block).ok().filter(|_| read)
+            && newest.as_ref().is_none_or(|n| n.checkpoint.sequence <= found.checkpoint.sequence)
+        {
+            newest = Some(found);
+        }
+    }
+    Ok(newest.map(|superblock| superblock.identity))
 }
 
 fn written_blocks(zone: &Zone) -> u32 {
