@@ -7,6 +7,7 @@
 pub mod block;
 pub mod counters;
 pub mod fsx;
+pub mod hostile;
 pub mod killloop;
 mod load;
 pub mod many;
