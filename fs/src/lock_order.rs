@@ -154,6 +154,10 @@ impl<T> Mutex<T> {
         MutexGuard { guard: self.lock.lock(), _held: held }
     }
 
+    pub fn into_inner(self) -> T {
+        self.lock.into_inner()
+    }
+
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let guard = self.lock.try_lock()?;
         Some(MutexGuard { guard, _held: Held::note(self.place) })

@@ -10,6 +10,7 @@ pub mod counters;
 pub mod deadlock;
 pub mod faults;
 pub mod fsx;
+pub mod hostile;
 pub mod killloop;
 mod load;
 pub mod many;

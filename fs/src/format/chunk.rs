@@ -7,6 +7,7 @@
 use super::DecodeError;
 use super::bytes::{Encode, Reader};
 use super::edit::Edit;
+use super::superblock::COUNTER_MAX;
 use crate::types::{BLOCK_SIZE, BlockAddr, Ino, Lsn, NodeId, WriteClock};
 
 /// "GLCK"
@@ -147,6 +148,9 @@ impl ChunkHeader {
             (u64::from(payload_blocks), payload_blocks <= PAYLOAD_MAX),
             (u64::from(overflow_blocks), overflow_blocks <= OVERFLOW_MAX),
             (u64::from(summary_bytes), summary_bytes as usize <= INLINE_LEN + overflow_blocks as usize * BLOCK_SIZE),
+            (header.epoch, header.epoch <= COUNTER_MAX),
+            (header.generation, header.generation <= COUNTER_MAX),
+            (header.flushed.0, header.flushed.0 <= COUNTER_MAX),
         ] {
             if !good {
                 return Err(DecodeError::BadValue { what: WHAT, value });

@@ -384,6 +384,9 @@ impl Extent {
             Self { kind, blocks, addr: BlockAddr::NONE, birth: WriteClock(0), interval: 0, crcs: SmallVec::new() };
         if kind == ExtentKind::Data {
             extent.addr = BlockAddr(r.varint()?);
+            if extent.addr.0.checked_add(u64::from(blocks)).is_none() {
+                return Err(r.bad(extent.addr.0));
+            }
             extent.birth = WriteClock(r.varint()?);
             extent.interval = r.u8()?;
         }

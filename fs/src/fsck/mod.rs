@@ -164,7 +164,12 @@ fn open(
     // lie can, a check has to say so and not to die. Nothing of the volume outlives the panic.
     let opened = catch_unwind(AssertUnwindSafe(|| Volume::open_at(device, superblock.clone(), volume_options)));
     let why = match opened {
-        Ok(Ok(volume)) => return Ok(Some(volume)),
+        Ok(Ok(volume)) => {
+            if let Some(why) = volume.contradiction() {
+                report.add(Finding::NotMountable { why });
+            }
+            return Ok(Some(volume));
+        }
         Ok(Err(e @ Error::Refused(_))) => return Err(e),
         Ok(Err(e)) => e.to_string(),
         Err(panic) => match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {

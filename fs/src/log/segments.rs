@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use gleanfs_gc::index::UtilizationIndex;
 use gleanfs_gc::segment::SegmentFacts;
 
+use crate::format::superblock::HEADS_MAX;
 use crate::format::table::{SEGMENTS_PER_PAGE, StoredSegment, StoredState};
 use crate::types::{SegNo, WriteClock};
 
@@ -74,6 +75,8 @@ pub struct SegmentTable {
     in_log: NumberSet,
     dirty_pages: NumberSet,
     counts: SegmentCounts,
+    /// How the medium contradicts itself, if it does; the first that was found.
+    broken: Option<String>,
     /// Sealed segments, for the choice of victims.
     pub index: UtilizationIndex,
 }
@@ -95,6 +98,7 @@ impl SegmentTable {
             in_log: NumberSet::with_room(segments as usize),
             dirty_pages: NumberSet::with_room(segments as usize / SEGMENTS_PER_PAGE + 1),
             counts: SegmentCounts { free: segments - first.0, ..SegmentCounts::default() },
+            broken: None,
             index: UtilizationIndex::new(0, capacity),
         }
     }
@@ -142,14 +146,32 @@ impl SegmentTable {
         self.entries.iter().enumerate().skip(first as usize).map(|(n, s)| (SegNo(n as u32), s))
     }
 
-    /// Takes over an entry of a checkpoint. Used segments come in as sealed; the heads' are opened again by [`SegmentTable::reopen`].
-    pub fn load(&mut self, seg: SegNo, stored: &StoredSegment) {
+    /// How the medium contradicts itself, if it does: entries that no checkpoint writes, or counts that are not those of what the tree has. What was
+    /// found is counted as well as can be, so that the rest can be read; nothing may be written any more (I1, I3).
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
+    fn contradict(&mut self, why: String) {
+        self.broken.get_or_insert(why);
+    }
+
+    /// Takes over an entry of a checkpoint taken at `clock`. Used segments come in as sealed; the heads' are opened again by
+    /// [`SegmentTable::reopen`].
+    pub fn load(&mut self, seg: SegNo, stored: &StoredSegment, clock: WriteClock) {
+        let live_max = if stored.state == StoredState::Free { 0 } else { self.capacity };
+        let is_sound = stored.live <= live_max
+            && usize::from(stored.head) < HEADS_MAX
+            && stored.opened.max(stored.sealed).max(stored.invalidated) <= clock;
+        if !is_sound {
+            self.contradict(format!("the entry of segment {seg} is one that no checkpoint writes"));
+        }
         let entry = self.entry(seg);
-        entry.head = stored.head;
-        entry.live = stored.live;
-        entry.opened = stored.opened;
-        entry.sealed = stored.sealed;
-        entry.invalidated = stored.invalidated;
+        entry.head = stored.head.min(NODE_HEAD);
+        entry.live = stored.live.min(live_max);
+        entry.opened = stored.opened.min(clock);
+        entry.sealed = stored.sealed.min(clock);
+        entry.invalidated = stored.invalidated.min(clock);
         match stored.state {
             StoredState::Free => {}
             StoredState::Used => self.set_state(seg, SegmentState::Sealed),
@@ -211,25 +233,34 @@ impl SegmentTable {
         self.set_state(seg, next);
     }
 
-    /// Blocks of `seg` became reachable.
+    /// Blocks of `seg` became reachable. Checked in every build, since a count that is wrong may be the medium's ([`SegmentTable::broken`]).
     pub fn born(&mut self, seg: SegNo, blocks: u32) {
-        let entry = self.entry(seg);
-        entry.live += blocks;
-        let live = entry.live;
-        let state = entry.state;
-        assert!(live <= self.capacity, "I3: more live blocks than segment {seg} can hold");
-        assert!(
-            matches!(state, SegmentState::Open | SegmentState::Sealed),
-            "I2: blocks come to life in segment {seg}, which is {state:?}"
-        );
+        let Segment { live, state, .. } = self.get(seg);
+        let live = live.saturating_add(blocks);
+        if !self.is_of_log(seg) {
+            return self.contradict(format!("blocks come to life in segment {seg}, which is not part of the log"));
+        }
+        if live > self.capacity {
+            return self.contradict(format!("I3: more live blocks than segment {seg} can hold"));
+        }
+        if !matches!(state, SegmentState::Open | SegmentState::Sealed) {
+            return self.contradict(format!("I2: blocks come to life in segment {seg}, which is {state:?}"));
+        }
+        self.entry(seg).live = live;
         self.index.set_live(seg.0, live, 0);
         self.touch(seg);
     }
 
-    /// Blocks of `seg` are not reachable any more.
+    /// Blocks of `seg` are not reachable any more; checked like [`SegmentTable::born`].
     pub fn died(&mut self, seg: SegNo, blocks: u32, clock: WriteClock) {
+        if !self.is_of_log(seg) {
+            return self.contradict(format!("blocks died in segment {seg}, which is not part of the log"));
+        }
+        let live = self.get(seg).live;
+        if live < blocks {
+            return self.contradict(format!("I3: {blocks} blocks died in segment {seg}, which has {live}"));
+        }
         let entry = self.entry(seg);
-        assert!(entry.live >= blocks, "I3: {blocks} blocks died in segment {seg}, which has {}", entry.live);
         entry.live -= blocks;
         entry.invalidated = clock;
         let (live, state) = (entry.live, entry.state);
@@ -390,9 +421,13 @@ impl SegmentTable {
         (first..first + SEGMENTS_PER_PAGE).map(|n| self.get(SegNo(n as u32)).stored()).collect()
     }
 
+    fn is_of_log(&self, seg: SegNo) -> bool {
+        seg >= self.first && seg.0 < self.segments
+    }
+
     fn entry(&mut self, seg: SegNo) -> &mut Segment {
         let n = seg.0 as usize;
-        assert!(seg >= self.first && seg.0 < self.segments, "segment {seg} is not part of the log");
+        assert!(self.is_of_log(seg), "segment {seg} is not part of the log");
         if n >= self.entries.len() {
             self.entries.resize(n + 1, Segment::default());
             self.index.grow(n as u32 + 1);
@@ -481,5 +516,51 @@ impl Segment {
             sealed: self.sealed,
             invalidated: self.invalidated,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEG: SegNo = SegNo(3);
+
+    fn table(stored: StoredSegment) -> SegmentTable {
+        let mut table = SegmentTable::new(SegNo(1), 10, 64);
+        table.load(SEG, &stored, WriteClock(100));
+        table
+    }
+
+    fn used(live: u32) -> StoredSegment {
+        StoredSegment { state: StoredState::Used, live, ..StoredSegment::default() }
+    }
+
+    #[test]
+    fn counts_that_the_medium_has_wrong_break_the_table_and_nothing_else() {
+        let lies: [fn(&mut SegmentTable); 5] = [
+            |t| t.died(SEG, 6, WriteClock(7)),
+            |t| t.born(SEG, 60),
+            |t| t.born(SegNo(4), 1),
+            |t| t.born(SegNo(10), 1),
+            |t| t.died(SegNo(0), 1, WriteClock(7)),
+        ];
+        for lie in lies {
+            let mut table = table(used(5));
+            table.died(SEG, 1, WriteClock(7));
+            assert_eq!(table.broken(), None);
+            lie(&mut table);
+            assert!(table.broken().is_some());
+            assert_eq!(table.get(SEG).live, 4);
+        }
+    }
+
+    #[test]
+    fn entries_that_no_checkpoint_writes_are_found_when_they_are_loaded() {
+        let free = StoredSegment { live: 1, ..StoredSegment::default() };
+        let later = StoredSegment { sealed: WriteClock(101), ..used(1) };
+        for lie in [used(65), free, later, StoredSegment { head: 16, ..used(1) }] {
+            assert!(table(lie).broken().is_some(), "{lie:?}");
+        }
+        assert_eq!(table(used(64)).broken(), None);
     }
 }

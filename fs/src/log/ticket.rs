@@ -246,9 +246,9 @@ impl Log {
         BlockAddr(u64::from(seg.0) * u64::from(self.shape.segment_blocks) + u64::from(offset))
     }
 
-    /// Segment and offset of `addr`.
+    /// Segment and offset of `addr`. An address that is nowhere on a device is in a segment that no log has.
     pub fn place(&self, addr: BlockAddr) -> (SegNo, u32) {
         let blocks = u64::from(self.shape.segment_blocks);
-        (SegNo((addr.0 / blocks) as u32), (addr.0 % blocks) as u32)
+        (SegNo(u32::try_from(addr.0 / blocks).unwrap_or(u32::MAX)), (addr.0 % blocks) as u32)
     }
 }

@@ -6,7 +6,8 @@
 use smallvec::SmallVec;
 use std::ops::ControlFlow;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::format::DecodeError;
 use crate::format::chunk::PAYLOAD_MAX;
 use crate::format::edit::Edit;
 use crate::format::key::{Key, Kind};
@@ -37,7 +38,8 @@ impl Mapped {
 
     /// The part within `first..end`.
     pub(crate) fn within(&self, first: u64, end: u64) -> Self {
-        let (from, to) = (self.first.max(first), self.end().min(end));
+        let from = self.first.max(first);
+        let to = self.end().min(end).max(from);
         Self { first: from, extent: self.extent.slice((from - self.first) as u32, (to - from) as u32) }
     }
 }
@@ -67,8 +69,20 @@ pub(crate) fn visit_overlapping(
     Ok(())
 }
 
-/// The extents that overlap `first..end` of `ino`, whole and in order.
+/// The extents that overlap `first..end` of `ino`, whole and in order. None reaches into the next: that is checked, since nobody has before.
 pub fn overlapping(view: &(impl View + ?Sized), ino: Ino, first: u64, end: u64) -> Result<SmallVec<[Mapped; 4]>> {
+    let found = overlapping_unchecked(view, ino, first, end)?;
+    match found.windows(2).find(|pair| pair[0].end() > pair[1].first) {
+        Some(pair) => Err(reaches_in(pair[1].first)),
+        None => Ok(found),
+    }
+}
+
+fn reaches_in(first: u64) -> Error {
+    DecodeError::BadValue { what: "extent of a file", value: first }.into()
+}
+
+fn overlapping_unchecked(view: &(impl View + ?Sized), ino: Ino, first: u64, end: u64) -> Result<SmallVec<[Mapped; 4]>> {
     let mut found = SmallVec::new();
     if let Some((key, Value::Extent(extent))) = view.floor(&Key::extent(ino, first))?
         && key.ino == ino
@@ -111,13 +125,24 @@ pub(super) struct Deltas {
     born: Vec<(BlockAddr, u32)>,
     died: Vec<(BlockAddr, u32)>,
     discarded: Discards,
+    /// A total that the medium said too low.
+    short: Option<&'static str>,
+}
+
+impl Deltas {
+    fn less(&mut self, total: &mut u64, by: u64, what: &'static str) {
+        if *total < by {
+            self.short.get_or_insert(what);
+        }
+        *total = total.saturating_sub(by);
+    }
 }
 
 impl Default for Deltas {
     fn default() -> Self {
         // As many blocks as one operation moves.
         let room = || Vec::with_capacity(PAYLOAD_MAX as usize);
-        Self { born: room(), died: room(), discarded: Discards::new() }
+        Self { born: room(), died: room(), discarded: Discards::new(), short: None }
     }
 }
 
@@ -144,11 +169,35 @@ impl State {
             let before = self.tree.floor(&Key::extent(ino, first.saturating_sub(1)))?.map(|(key, _)| key);
             let from = before.filter(|key| key.ino == ino && key.kind == Kind::Extent);
             self.tree.prepare_range(&from.unwrap_or(Key::extent(ino, first)), &Key::extent(ino, end))?;
+            self.check_apart(ino, first, end)?;
         }
         Ok(())
     }
 
-    /// Applies prepared edits of one operation.
+    /// What [`overlapping`] checks, without a copy of anything.
+    fn check_apart(&self, ino: Ino, first: u64, end: u64) -> Result<()> {
+        let end_of = |key: &Key, extent: &Extent| key.offset.saturating_add(u64::from(extent.blocks));
+        let mut reached = match self.tree.floor(&Key::extent(ino, first))? {
+            Some((key, Value::Extent(extent))) if key.ino == ino => end_of(&key, extent),
+            _ => 0,
+        };
+        let mut wrong = None;
+        if first.saturating_add(1) < end {
+            self.tree.scan(&Key::extent(ino, first + 1), &Key::extent(ino, end - 1), |key, value| {
+                let Value::Extent(extent) = value else { return ControlFlow::Continue(()) };
+                if key.offset < reached {
+                    wrong = Some(key.offset);
+                    return ControlFlow::Break(());
+                }
+                reached = end_of(key, extent);
+                ControlFlow::Continue(())
+            })?;
+        }
+        wrong.map_or(Ok(()), |first| Err(reaches_in(first)))
+    }
+
+    /// Applies prepared edits of one operation. Counts of the medium that turn out wrong stop the log: what was read of it may be
+    /// right, and nothing more is written (I3).
     pub fn apply(&mut self, edits: &[Edit], log: &Log) -> Discards {
         for edit in edits {
             self.apply_one(edit);
@@ -161,6 +210,12 @@ impl State {
         for (addr, blocks) in self.deltas.died.drain(..) {
             inner.segments.died(log.place(addr).0, blocks, clock);
         }
+        let short = self.deltas.short.take().map(|what| format!("there are fewer {what} than were freed"));
+        let broken = short.or_else(|| inner.segments.broken().map(str::to_owned));
+        drop(inner);
+        if let Some(why) = broken {
+            log.fail(why);
+        }
         std::mem::take(&mut self.deltas.discarded)
     }
 
@@ -168,7 +223,7 @@ impl State {
     /// far from zero.
     pub(crate) fn apply_uncounted(&mut self, edits: &[Edit]) {
         edits.iter().for_each(|edit| self.apply_one(edit));
-        self.deltas.clear();
+        self.deltas = Deltas::default();
     }
 
     fn apply_one(&mut self, edit: &Edit) {
@@ -252,7 +307,7 @@ impl State {
         }
         self.tree.update(&Key::inode(ino), |value| {
             if let Value::Inode(inode) = value {
-                inode.blocks = (inode.blocks + added).saturating_sub(removed);
+                inode.blocks = inode.blocks.saturating_add(added).saturating_sub(removed);
             }
         });
     }
@@ -301,7 +356,7 @@ impl State {
 
     /// Parts of `first..end` that still stand at `old`, `old + 1`, ... (I4).
     fn still_at(&self, ino: Ino, first: u64, end: u64, old: BlockAddr) -> SmallVec<[Mapped; 4]> {
-        let mut parts = overlapping(&self.tree, ino, first, end).expect("the edit was prepared");
+        let mut parts = overlapping_unchecked(&self.tree, ino, first, end).expect("the edit was prepared");
         for part in &mut parts {
             *part = part.within(first, end);
         }
@@ -318,7 +373,7 @@ impl State {
     /// Makes `first..end` a hole; returns how many of its blocks were mapped.
     fn carve(&mut self, ino: Ino, first: u64, end: u64, instead: Instead) -> u64 {
         let mut removed = 0;
-        for old in overlapping(&self.tree, ino, first, end).expect("the edit was prepared") {
+        for old in overlapping_unchecked(&self.tree, ino, first, end).expect("the edit was prepared") {
             self.tree.remove(&Key::extent(ino, old.first));
             if old.first < first {
                 self.insert(ino, old.within(old.first, first));
@@ -341,10 +396,10 @@ impl State {
         let blocks = u64::from(extent.blocks);
         match extent.kind {
             ExtentKind::Data => {
-                self.totals.data_blocks -= blocks;
+                self.deltas.less(&mut self.totals.data_blocks, blocks, "blocks of data");
                 self.deltas.died.push((extent.addr, extent.blocks));
             }
-            ExtentKind::Unwritten => self.totals.promised_blocks -= blocks,
+            ExtentKind::Unwritten => self.deltas.less(&mut self.totals.promised_blocks, blocks, "promised blocks"),
             ExtentKind::Lost => {}
         }
     }

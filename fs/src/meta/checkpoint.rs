@@ -17,9 +17,8 @@ use crate::error::{Error, Result};
 use crate::format::chunk::{CHUNK_BLOCKS_MAX, ChunkHeader, PageId, TableId, encode_node, encode_page};
 use crate::format::node::{Node, NodeStamp};
 use crate::format::superblock::{ALLOCATION_MAX, BlockRef, Checkpoint, SCAN_MAX};
-use crate::format::table::{Page, StoredSegment};
+use crate::format::table::{Page, SEGMENTS_PER_PAGE, StoredSegment};
 use crate::lock_order::RwLock;
-use crate::log::segments::SegmentTable;
 use crate::log::{Inner, Log, NODE_HEAD, PlannedChunk, Planner};
 use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, NodeId, SegNo};
 
@@ -82,12 +81,15 @@ pub fn take(
     inner.check()?;
     let lsn = inner.last_lsn();
     let mut plan = Plan { state, inner: &mut inner, log, planner: Planner::new(log), blocks: Vec::new() };
-    let mut freed_ids = plan.clear_freed();
+    let mut freed_ids = plan.clear_freed()?;
     freed_ids.extend(before.freed_ids);
     plan.assign_nodes()?;
     plan.assign_tables()?;
     let Plan { planner, mut blocks, .. } = plan;
     let Planner { chunks, left, opened, .. } = planner;
+    if let Some(why) = inner.segments.broken() {
+        return Err(contradiction(last.segment_table, why));
+    }
     for block in &mut blocks {
         if let Block::Segments(page, entries) = block {
             *entries = inner.segments.stored_page(page.index);
@@ -132,15 +134,18 @@ pub fn take(
 
 impl Plan<'_> {
     /// Nodes freed since the last checkpoint lose their table entries and their blocks.
-    fn clear_freed(&mut self) -> Vec<NodeId> {
+    fn clear_freed(&mut self) -> Result<Vec<NodeId>> {
         let freed = self.state.tree.take_freed();
         for id in &freed {
             let old = self.state.nodes.set(0, id.0, BlockRef::ABSENT);
             if self.dies(old) {
-                self.state.totals.node_blocks -= 1;
+                let nodes = &mut self.state.totals.node_blocks;
+                *nodes = nodes.checked_sub(1).ok_or_else(|| {
+                    contradiction(self.state.segments.root(), "there are fewer nodes than were freed")
+                })?;
             }
         }
-        freed
+        Ok(freed)
     }
 
     fn assign_nodes(&mut self) -> Result<()> {
@@ -403,19 +408,17 @@ pub(super) fn give_back(log: &Log, prefree: &[SegNo], listed: usize) {
     }
 }
 
+/// Counts on the medium that are not those of what is there.
+pub(super) fn contradiction(table: BlockRef, why: &str) -> Error {
+    Error::Damaged { what: "segment table", addr: table.addr, why: why.into() }
+}
+
 /// Loads the whole segment table, leaf by leaf, into `segments`, and its index pages into the state.
 pub fn load_segments(state: &RwLock<State>, log: &Log, checkpoint: &Checkpoint) -> Result<()> {
-    let Some(last) = checkpoint.frontier.0.checked_sub(1) else { return Ok(()) };
     log.lock().segments.set_frontier(checkpoint.frontier);
-    let (last_page, _) = SegmentTable::page_of(SegNo(last));
-    for index in 0..=last_page {
-        let at = loop {
-            let looked = state.read().segments.page(0, index);
-            match looked {
-                Looked::Found(at) => break at,
-                Looked::Missing(page, at) => super::load::load_page(state, log, page, at)?,
-            }
-        };
+    let pages = u64::from(checkpoint.frontier.0).div_ceil(SEGMENTS_PER_PAGE as u64);
+    for index in 0..pages {
+        let at = find_leaf(state, log, index)?;
         if at.is_absent() {
             continue;
         }
@@ -426,7 +429,23 @@ pub fn load_segments(state: &RwLock<State>, log: &Log, checkpoint: &Checkpoint) 
         load_page_entries(log, index, &entries, checkpoint);
     }
     log.lock().segments.clear_dirty();
+    // A segment opened later gets a page of its own, which must not come in the place of another.
+    find_leaf(state, log, pages)?;
+    if !state.read().segments.is_empty_from(1, pages) {
+        return Err(contradiction(checkpoint.segment_table, "it has entries beyond the frontier"));
+    }
     Ok(())
+}
+
+/// Where leaf `index` of the segment table stands; loads the pages on the way.
+fn find_leaf(state: &RwLock<State>, log: &Log, index: u64) -> Result<BlockRef> {
+    loop {
+        let looked = state.read().segments.page(0, index);
+        match looked {
+            Looked::Found(at) => return Ok(at),
+            Looked::Missing(page, at) => super::load::load_page(state, log, page, at)?,
+        }
+    }
 }
 
 fn load_page_entries(log: &Log, index: u64, entries: &[StoredSegment], checkpoint: &Checkpoint) {
@@ -434,7 +453,7 @@ fn load_page_entries(log: &Log, index: u64, entries: &[StoredSegment], checkpoin
     for (n, entry) in entries.iter().enumerate() {
         let seg = SegNo((index as usize * entries.len() + n) as u32);
         if seg >= log.shape.first_segment && seg < checkpoint.frontier {
-            inner.segments.load(seg, entry);
+            inner.segments.load(seg, entry, checkpoint.write_clock);
         }
     }
 }

@@ -148,6 +148,22 @@ impl Radix {
         })
     }
 
+    /// Whether all references from number `n` of `level` on are absent, where the pages on the way to `n` are in memory or absent.
+    pub fn is_empty_from(&self, level: u8, n: u64) -> bool {
+        let (mut index, mut at) = split(n);
+        for level in level..self.levels {
+            if let Some(refs) = self.refs(level, index)
+                && !refs[at..].iter().all(|to| to.is_absent())
+            {
+                return false;
+            }
+            // On the way up the page itself may be there, and none after it.
+            (index, at) = split(index);
+            at += 1;
+        }
+        true
+    }
+
     /// Memory of the pages.
     pub fn memory_bytes(&self) -> usize {
         self.pages.len() * (REFS_PER_PAGE * size_of::<BlockRef>() + 64)

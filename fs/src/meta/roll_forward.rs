@@ -22,10 +22,10 @@ use crate::log::segments::{SegmentState, SegmentTable};
 use crate::log::{Inner, Log, LogShape};
 use crate::types::{BlockAddr, Lsn, SegNo};
 
-use super::checkpoint::load_segments;
+use super::checkpoint::{contradiction, load_segments};
 use super::load::load_node;
 use super::slots::Slots;
-use super::space::LogRoom;
+use super::space::{LogRoom, SEGMENTS_MAX};
 use super::state::State;
 use super::volume::{Foundation, Volume, VolumeOptions};
 
@@ -62,7 +62,7 @@ impl Volume {
 
     fn open_from(
         device: Arc<dyn Device>,
-        slots: Slots,
+        mut slots: Slots,
         superblock: Superblock,
         options: VolumeOptions,
     ) -> Result<Self> {
@@ -83,6 +83,12 @@ impl Volume {
         log.resume(&checkpoint, last_lsn, checkpoint.epoch + 1);
         let user_blocks = replay(&state, &log, tail.operations)?;
         settle(&log, &checkpoint, &left, options.read_only)?;
+        if !options.read_only {
+            let table = checkpoint.segment_table;
+            // Counts that are wrong would have the log write over what is there (I1, I3).
+            log.lock().segments.broken().map_or(Ok(()), |why| Err(contradiction(table, why)))?;
+            log.failure()?;
+        }
         let mut last = checkpoint;
         last.user_bytes += user_blocks * crate::types::BLOCK_SIZE as u64;
         let base = Foundation { identity, state: state.into_inner(), log, slots, epoch: last.epoch + 1, last, room };
@@ -138,6 +144,12 @@ pub(crate) fn check_identity(identity: &Identity, device: &dyn Device, slots: &S
     }
     if identity.features.read_only_compatible != 0 && !read_only {
         return unknown("read-only compatible", identity.features.read_only_compatible);
+    }
+    if identity.segments > SEGMENTS_MAX {
+        return Err(Error::Refused(format!(
+            "the image has {} segments, more than the {SEGMENTS_MAX} there can be",
+            identity.segments
+        )));
     }
     let geometry = device.geometry();
     if geometry.zone_blocks != identity.segment_blocks || identity.first_segment != slots.first_segment() {
@@ -202,6 +214,7 @@ fn read_tail(log: &Log, checkpoint: &Checkpoint) -> Result<Tail> {
             if let Record::Operation { lsn, edits } = record
                 && lsn > checkpoint.lsn
             {
+                check_places(&chunk.header, &edits)?;
                 tail.operations.insert(lsn, edits);
             }
         }
@@ -212,6 +225,19 @@ fn read_tail(log: &Log, checkpoint: &Checkpoint) -> Result<Tail> {
 
 fn is_offline(log: &Log, segment: SegNo) -> bool {
     log.device.zone(segment.0).is_ok_and(|zone| zone.condition == ZoneCondition::Offline)
+}
+
+/// The blocks that a record maps stand in the payload of its own chunk.
+fn check_places(header: &ChunkHeader, edits: &[Edit]) -> Result<()> {
+    let payload = header.payload(0)..header.payload(header.payload_blocks);
+    let mut written = edits.iter().flat_map(Edit::blocks_written);
+    match written.find(|(addr, _)| !payload.contains(addr)) {
+        Some((addr, _)) => {
+            let why = format!("a record of the chunk at block {} maps block {addr}, which is not its own", header.addr);
+            Err(Error::Damaged { what: "log", addr: header.addr, why })
+        }
+        None => Ok(()),
+    }
 }
 
 fn segment_scan(log: &Log, segment: SegNo, from: u32) -> SegmentScan<'_> {
@@ -283,10 +309,16 @@ fn restore_heads(log: &Log, checkpoint: &Checkpoint, tail: &Tail, capacity: u32)
     let mut inner = log.lock();
     for position in tail.segments.iter().filter(|p| checkpoint.allocation.contains(&p.segment)) {
         let (seg, head, clock) = (position.segment, position.head, checkpoint.write_clock);
+        let entry = inner.segments.get(seg);
         if checkpoint.extended.is_some() {
             inner.segments.open_again(seg, head, clock);
-        } else {
+        } else if (entry.state, entry.live) == (SegmentState::Free, 0) {
             inner.segments.open(seg, head, clock);
+        } else {
+            return Err(damaged_list(format!(
+                "segment {seg} was written after the checkpoint, and was {:?} in it",
+                entry.state
+            )));
         }
     }
     // Those that no head goes on with are sealed only after replay: on the way an operation may take the last live block of one,
@@ -325,17 +357,24 @@ fn settle(log: &Log, checkpoint: &Checkpoint, left: &BTreeSet<SegNo>, read_only:
     Ok(())
 }
 
+fn damaged_list(why: String) -> Error {
+    Error::Damaged { what: "allocation list", addr: BlockAddr::NONE, why }
+}
+
 /// What the slot lists and the log has not opened is free. An extension lists segments that the checkpoint knows as used; that they can be
 /// written is durable, and whatever was in them has been counted out (I2). Anything else would be overwritten data.
 fn give_back_listed(inner: &mut Inner, checkpoint: &Checkpoint) -> Result<()> {
     let listed: Vec<SegNo> = inner.heads.listed().collect();
+    let mut seen = BTreeSet::new();
     for seg in listed {
+        if !seen.insert(seg) {
+            return Err(damaged_list(format!("segment {seg} is to be written twice")));
+        }
         match inner.segments.get(seg).state {
             SegmentState::Free => {}
             SegmentState::Prefree if checkpoint.extended.is_some() => inner.segments.release(seg, true),
             state => {
-                let why = format!("segment {seg} is to be written, and is {state:?}");
-                return Err(Error::Damaged { what: "allocation list", addr: BlockAddr::NONE, why });
+                return Err(damaged_list(format!("segment {seg} is to be written, and is {state:?}")));
             }
         }
     }
@@ -388,8 +427,18 @@ fn preload_next_node(state: &RwLock<State>, log: &Log) -> Result<()> {
         let next = state.read().tree.next_node();
         let looked = state.read().nodes.slot(0, next.0);
         match looked {
-            super::radix::Looked::Found(_) => return Ok(()),
+            super::radix::Looked::Found(_) => return check_unused(&state.read()),
             super::radix::Looked::Missing(page, at) => super::load::load_page(state, log, page, at)?,
         }
     }
+}
+
+/// The node table must have nothing for numbers that were never given out: a new node would come in its place.
+fn check_unused(state: &State) -> Result<()> {
+    let next = state.tree.next_node().0;
+    if state.nodes.is_empty_from(0, next) {
+        return Ok(());
+    }
+    let why = format!("it has nodes from number {next} on, which was never given out");
+    Err(Error::Damaged { what: "node table", addr: state.nodes.root().addr, why })
 }

@@ -582,6 +582,14 @@ impl Volume {
         self.read_only
     }
 
+    /// How the image contradicts itself, if it does: a read-only mount shows it all the same, a writable one is refused.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        if let Some(why) = self.log.lock().segments.broken() {
+            return Some(why.to_owned());
+        }
+        self.log.failure().err().map(|e| e.to_string())
+    }
+
     /// Stops all writing at once, as if the power were cut: for the shutdown ioctl and for tests.
     pub fn abandon(&self) {
         self.log.fail("the filesystem was shut down".into());

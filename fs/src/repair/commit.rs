@@ -6,15 +6,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use crate::error::{Error, Result};
 use crate::format::chunk::TableId;
 use crate::format::superblock::{BlockRef, Checkpoint, Superblock};
 use crate::format::table::{SEGMENTS_PER_PAGE, StoredSegment, StoredState};
 use crate::fsck::{CheckOptions, Finding, ProgressFn, Report, Severity, check_superblock};
+use crate::lock_order::{Place, RwLock};
 use crate::log::Log;
-use crate::meta::checkpoint;
+use crate::meta::checkpoint::{self, Leftovers};
 use crate::meta::radix::Radix;
 use crate::meta::roll_forward::new_log;
 use crate::meta::state::{State, Totals};
@@ -43,8 +42,8 @@ pub fn commit(
     plan.fill(&log, &opened, settled);
     let volume = opened.shop.volume;
     let Checkpoints { mut slots, last } = volume.checkpoints.into_inner();
-    let state = RwLock::new(counted(volume.state.into_inner(), settled));
-    let mut taken = checkpoint::take(&mut state.write(), &log, &last, epoch, true)?;
+    let state = RwLock::new(Place::State, counted(volume.state.into_inner(), settled));
+    let mut taken = checkpoint::take(&mut state.write(), &log, &last, epoch, true, Leftovers::default())?;
     checkpoint::write(&mut taken, &state, &log)?;
     device.flush()?;
     (taken.checkpoint.user_bytes, taken.checkpoint.device_bytes) = (last.user_bytes, last.device_bytes);
@@ -144,7 +143,7 @@ impl Plan {
         inner.segments.set_frontier(self.frontier);
         for seg in (opened.shop.space.first_segment.0..self.frontier.0).map(SegNo) {
             let old = opened.segments.get(&seg).copied().unwrap_or_default();
-            inner.segments.load(seg, &entry(old, settled.live.count(seg), clock));
+            inner.segments.load(seg, &entry(old, settled.live.count(seg), clock), clock);
         }
         inner.segments.settle(&self.allocation.iter().copied().collect());
         for page in 0..=u64::from(self.frontier.0) / SEGMENTS_PER_PAGE as u64 {

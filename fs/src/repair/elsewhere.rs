@@ -9,22 +9,19 @@ use gleanfs_gc::victim::Greedy;
 use crate::cleaner::Cleaner;
 use crate::device::Device;
 use crate::error::Result;
-use crate::format::edit::Edit;
 use crate::format::value::ExtentKind;
 use crate::fsck::Finding;
 use crate::fsck::walk::TreeWalk;
 use crate::fsck::{Report, blocks::Bits};
-use crate::log::Purpose;
 use crate::meta::apply::{Mapped, overlapping};
 use crate::meta::load::load_node;
+use crate::meta::moves::Moves;
 use crate::meta::radix::Looked;
-use crate::meta::volume::{Plan, RecordRoom, Volume, WRITE_BLOCKS_MAX};
-use crate::types::{BLOCK_SIZE, BlockAddr, Ino, NodeId};
+use crate::meta::volume::{Volume, WRITE_BLOCKS_MAX};
+use crate::types::{BlockAddr, Ino, NodeId};
 
 use super::open::volume_options;
 
-/// One `Move` of blocks.
-const MOVE_ROOM: RecordRoom = RecordRoom { fixed: 64, per_block: 4 };
 /// Segments that are ready before a block is written.
 const PREPARED: usize = 4;
 
@@ -43,8 +40,9 @@ pub fn run(device: &Arc<dyn Device>, addresses: &BTreeSet<u64>, cache_bytes: usi
     let volume = Arc::new(Volume::open(Arc::clone(device), volume_options(cache_bytes, false))?);
     // Whoever finds no room is helped by it.
     let _cleaner = Cleaner::new(Arc::clone(&volume), Box::new(Greedy), true);
+    let mut moves = Moves::default();
     for (ino, first) in owners(&volume, addresses) {
-        move_block(&volume, ino, first, addresses)?;
+        move_block(&volume, ino, first, addresses, &mut moves)?;
     }
     move_nodes(&volume, addresses)?;
     volume.checkpoint(true)
@@ -85,7 +83,7 @@ fn owners(volume: &Volume, addresses: &BTreeSet<u64>) -> Vec<(Ino, u64)> {
 }
 
 /// Moves file block `first` and those behind it that stand in one extent and are to be moved, if they are not moved yet.
-fn move_block(volume: &Volume, ino: Ino, first: u64, addresses: &BTreeSet<u64>) -> Result<()> {
+fn move_block(volume: &Volume, ino: Ino, first: u64, addresses: &BTreeSet<u64>, moves: &mut Moves) -> Result<()> {
     let found = volume.view(|view| overlapping(view, ino, first, first + 1))?;
     let Some(Mapped { first: start, extent }) = found.first().filter(|m| m.extent.kind == ExtentKind::Data) else {
         return Ok(());
@@ -103,12 +101,10 @@ fn move_block(volume: &Volume, ino: Ino, first: u64, addresses: &BTreeSet<u64>) 
         return Ok(());
     }
     volume.log().prepare(PREPARED)?;
-    let fill = |buf: &mut [u8]| {
-        let len = buf.len().min(run as usize * BLOCK_SIZE);
-        buf[..len].copy_from_slice(&bytes[..len]);
-    };
-    volume.write_to(0, run, Purpose::Cleaner, MOVE_ROOM, fill, |_, extent| {
-        let edit = Edit::Move { ino, first, old, new: extent.addr, crcs: extent.crcs.clone() };
-        Ok(Plan { edits: vec![edit], value: () })
-    })
+    volume.append_moved(0, &bytes, moves, |new, moves| {
+        let appended = moves.crcs.len() as u32;
+        moves.clear();
+        moves.push(ino, first, old, new, 0, appended);
+    })?;
+    Ok(())
 }
