@@ -56,6 +56,8 @@ pub struct Summary {
     /// Name, runs, runs in which it came about, runs that ended read-only.
     pub rows: Vec<(String, u64, u64, u64)>,
     pub failures: Vec<String>,
+    /// Why the rest was not run.
+    pub broken_off: Option<String>,
 }
 
 impl Summary {
@@ -96,8 +98,8 @@ pub fn campaign(options: &Options) -> Result<()> {
     })?;
     bar.finish_and_clear();
     println!("{}", summary.show());
-    if let Some(failure) = summary.failures.first() {
-        bail!("{failure}");
+    if let Some(why) = summary.failures.first().or(summary.broken_off.as_ref()) {
+        bail!("{why}");
     }
     Ok(())
 }
@@ -120,7 +122,10 @@ pub fn run_all(options: &Options, progress: &mut dyn FnMut(usize, usize, &str) -
     }
     let mut summary = Summary::default();
     for (n, (kind, trouble)) in chosen.iter().enumerate() {
-        progress(n, chosen.len(), &format!("{kind:?} {trouble}"))?;
+        if let Err(why) = progress(n, chosen.len(), &format!("{kind:?} {trouble}")) {
+            summary.broken_off = Some(why.to_string());
+            break;
+        }
         match one(*kind, &steps, *trouble) {
             Ok(outcome) => summary.note(group(*kind, trouble), outcome),
             Err(why) => {
