@@ -9,7 +9,7 @@ export RUSTFLAGS="-Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-saniti
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=16 --cfg fuzzing"
 cargo +nightly build --release --target x86_64-unknown-linux-gnu --bin "$target"
-case " $*" in *" -merge"*) set -- "$@" ;; *) set -- "$@" "corpus/$target" ;; esac
+case " $*" in *" -merge"*) ;; *) set -- "$@" "corpus/$target" ;; esac
 mkdir -p "corpus/$target"
 exec "${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/release/$target" \
     -max_total_time="$seconds" -timeout=60 -rss_limit_mb=2048 -detect_leaks=0 -print_final_stats=1 "$@"
