@@ -95,8 +95,7 @@ fn the_control_socket_serves_root_and_the_mounts_user_alone() {
     let image = scratch.image("disk.img", "64M");
     let mount = scratch.mount(image.to_str().unwrap(), "mnt", "trust=fallback");
     let at = mount.path().to_str().unwrap().to_owned();
-    for words in [&["ctl", &at, "status"][..], &["ctl", &at, "checkpoint"], &["ctl", &at, "gc", "off"], &["grow", &at]]
-    {
+    for words in [&["ctl", &at, "status"][..], &["ctl", &at, "sync"], &["ctl", &at, "gc", "off"], &["grow", &at]] {
         let output = as_somebody(&scratch, program(), words);
         let why = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success(), "{words:?} was obeyed");
@@ -164,7 +163,7 @@ fn a_daemon_that_became_the_images_owner_does_all_that_a_daemon_does() {
     let at = mount.path().to_str().unwrap().to_owned();
     let as_user = as_somebody(&scratch, program(), &["ctl", &at, "status"]);
     assert!(as_user.status.success(), "{}", String::from_utf8_lossy(&as_user.stderr));
-    said(&["ctl", &at, "checkpoint"]);
+    said(&["ctl", &at, "sync"]);
     // The daemon unmounts by the helper, since umount(2) is not his.
     pidfd_send_signal(&daemon, Signal::TERM).unwrap();
     poll(&mut [PollFd::new(&daemon, PollFlags::IN)], None).unwrap();

@@ -161,7 +161,7 @@ pub(crate) struct Core {
 /// Mounts and serves until the mount ends. Calls `mounted` once requests are answered. When it returns, everything is durable.
 pub fn serve(mut options: DaemonOptions, mounted: Box<dyn FnOnce()>) -> Result<()> {
     protect::abort_on_panic();
-    let protection = protect::enter();
+    let mut protection = protect::enter();
     let signals = fuse::signals::Signals::block().context("blocking signals")?;
     if fuse::image_inside(&options.target, &options.source) {
         bail!("{} lies on the filesystem that is to be mounted from it", options.source.display());
@@ -169,6 +169,7 @@ pub fn serve(mut options: DaemonOptions, mounted: Box<dyn FnOnce()>) -> Result<(
     let user = options.run_as.as_deref().map(User::find).transpose()?;
     if let Some(user) = &user {
         options.fuse.owner = user.ids();
+        protection.memory_locked &= protect::keep_memory_locked();
     }
     let advised = prepare_advice(&options)?;
     let mode = if options.read_only { OpenMode::ReadOnly } else { OpenMode::ReadWrite };

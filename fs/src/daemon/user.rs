@@ -51,11 +51,6 @@ impl User {
 
     /// Takes user, groups and with them all privileges off every thread of this process, so that nothing brings them back.
     pub fn become_for_good(&self) -> Result<()> {
-        // All memory is locked, what is still to come too, and from now on there is a limit to it.
-        let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-        // SAFETY: a plain structure that is only read.
-        done(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) })
-            .context("lifting the limit of locked memory")?;
         let (uid, gid) = (self.uid, self.gid);
         // SAFETY: a string that ends with NUL, and integers. These functions of libc change every thread, unlike the bare system calls.
         unsafe {

@@ -121,7 +121,7 @@ enum Instead {
 }
 
 /// Changes of live blocks, collected over one operation and counted under one lock. Kept from one operation to the next.
-pub(super) struct Deltas {
+pub(crate) struct Deltas {
     born: Vec<(BlockAddr, u32)>,
     died: Vec<(BlockAddr, u32)>,
     discarded: Discards,

@@ -36,9 +36,9 @@ pub struct State {
     /// The smallest inode number that was never logged.
     pub next_ino: u64,
     /// The record being encoded; kept for its memory.
-    pub(super) record: Vec<u8>,
+    pub(crate) record: Vec<u8>,
     /// The same for what an operation changes in counts.
-    pub(super) deltas: Deltas,
+    pub(crate) deltas: Deltas,
 }
 
 impl State {
