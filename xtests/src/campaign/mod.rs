@@ -114,7 +114,9 @@ pub fn run(options: &Options) -> Result<()> {
         for _ in 0..jobs {
             scope.spawn(|| {
                 let left = Leaving { shared: &shared, changed: &changed };
-                while let Some(unit) = shared.lock().plan.next() {
+                // Not in the head of the loop, where the lock would be held all through its body.
+                let next = || shared.lock().plan.next();
+                while let Some(unit) = next() {
                     let done = Worker { options }.run(&unit);
                     left.book(options, &unit, done);
                 }

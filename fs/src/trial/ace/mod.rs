@@ -20,5 +20,5 @@ mod workloads;
 pub use run::{Ace, Found};
 pub use workloads::{Action, Workloads};
 
-/// Sequences and workloads of one and of two operations.
-pub const COUNTS: [(usize, u64); 2] = [(0, 0), (0, 0)];
+/// Workloads of one and of two operations.
+pub const COUNTS: [u64; 2] = [469, 258_479];

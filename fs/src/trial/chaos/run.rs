@@ -117,6 +117,10 @@ impl Run<'_> {
             self.demand_latch(operation.is_sync(), &found)?;
             return self.failed(operation, before, slots);
         }
+        if matches!(operation, Operation::TouchAtime { .. }) && self.volume().writable().is_err() {
+            // Reading a file succeeds on a read-only mount, and leaves no trace.
+            return self.failed(operation, before, slots);
+        }
         if let Some(why) = expected.difference(&found) {
             return Err(format!("reference against subject: {why}"));
         }
@@ -200,8 +204,9 @@ impl Run<'_> {
 
     fn flip(&mut self, nth: u64, bit: u64) -> Checked<Course> {
         // Only what a checkpoint reaches: in the log behind it a flipped bit cannot be told from a torn write.
+        let cuts = self.injected.cuts;
         let course = self.checkpoint()?;
-        if self.volume().writable().is_err() || self.pair.medium.power_is_gone() {
+        if self.injected.cuts != cuts || self.volume().writable().is_err() || self.pair.medium.power_is_gone() {
             return Ok(course);
         }
         let blocks = match data_blocks(self.volume()) {

@@ -61,7 +61,7 @@ struct Tempers {
 
 /// `count` steps; the same for the same seed.
 pub(super) fn generate(mix: &Mix, seed: u64, count: usize) -> Vec<Step> {
-    let mut random = Random::new(seed ^ 0x6368_616f_73);
+    let mut random = Random::new(seed ^ 0x0063_6861_6f73);
     let tempers = Tempers { faults: !random.one_in(4), flips: !random.one_in(3) };
     let operations = operations(mix, seed, count);
     let mut steps = Vec::with_capacity(count * 2);
