@@ -63,7 +63,7 @@ pub struct How<'a> {
 /// Moves everything live out of `seg`.
 pub fn empty_segment(volume: &Volume, seg: SegNo, how: &How<'_>) -> Result<Moved> {
     let moves_max = how.moves_max.min(PAYLOAD_MAX);
-    let contents = read_contents(volume, seg)?;
+    let contents = read_contents(volume, seg);
     let mut moved = Moved::default();
     let mut batches: BTreeMap<HeadId, Batch> = BTreeMap::new();
     let runs = live_runs(volume, &contents)?;
@@ -86,12 +86,13 @@ pub fn empty_segment(volume: &Volume, seg: SegNo, how: &How<'_>) -> Result<Moved
     Ok(moved)
 }
 
-fn read_contents(volume: &Volume, seg: SegNo) -> Result<Contents> {
+fn read_contents(volume: &Volume, seg: SegNo) -> Contents {
     let log = volume.log();
     let capacity = log.lock().segments.capacity(seg);
     let mut scan = SegmentScan::new(&**volume.device(), log.shape.fsid, seg, log.address(seg, 0), 0, capacity);
     let mut contents = Contents::default();
-    while let Some(chunk) = scan.next_chunk()? {
+    // What a chunk that cannot be read holds, and those behind it, stays where it is, and fsck names it.
+    while let Ok(Some(chunk)) = scan.next_chunk() {
         let at = |index: u32| chunk.header.payload(index);
         for record in &chunk.records {
             match record {
@@ -101,7 +102,7 @@ fn read_contents(volume: &Volume, seg: SegNo) -> Result<Contents> {
             }
         }
     }
-    Ok(contents)
+    contents
 }
 
 impl Contents {
@@ -133,7 +134,16 @@ fn live_runs(volume: &Volume, contents: &Contents) -> Result<Vec<Run>> {
 /// The parts of file blocks `first..first + len` that still stand at `addr` and on.
 fn live_parts(volume: &Volume, ino: Ino, first: u64, len: u64, addr: BlockAddr, runs: &mut Vec<Run>) -> Result<()> {
     let end = first + len;
-    for mapped in volume.view(|view| overlapping(view, ino, first, end))? {
+    let found = match volume.view(|view| overlapping(view, ino, first, end)) {
+        Ok(found) => found,
+        // Whether these blocks are live stands in a node that cannot be read. They stay; the others of the segment need not.
+        Err(e @ (Error::Damaged { .. } | Error::Device(_))) => {
+            tracing::error!("blocks {first} to {end} of inode {ino} cannot be moved from block {addr}: {e}");
+            return Ok(());
+        }
+        Err(e) => return Err(e),
+    };
+    for mapped in found {
         let part = mapped.within(first, end);
         if part.extent.kind == ExtentKind::Data && part.extent.addr == addr.offset(part.first - first) {
             runs.push(Run { ino, first: part.first, extent: part.extent });
