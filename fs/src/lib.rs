@@ -17,5 +17,6 @@ pub mod log;
 pub mod meta;
 pub mod namespace;
 pub mod proxy;
+pub mod scrub;
 pub mod trial;
 pub mod types;
