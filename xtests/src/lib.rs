@@ -5,6 +5,7 @@
 //! complaint is about the filesystem and not about the driver.
 
 pub mod block;
+pub mod corruption;
 pub mod counters;
 pub mod fsx;
 pub mod killloop;

@@ -20,6 +20,7 @@ use crate::namespace::reference::Clock;
 
 pub mod client;
 pub mod compare;
+pub mod corruption;
 pub mod crash;
 pub mod generate;
 pub mod listing;
