@@ -19,5 +19,6 @@ pub mod meta;
 pub mod namespace;
 pub mod proxy;
 pub mod repair;
+pub mod scrub;
 pub mod trial;
 pub mod types;

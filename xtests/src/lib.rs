@@ -6,6 +6,7 @@
 
 pub mod block;
 pub mod campaign;
+pub mod corruption;
 pub mod counters;
 pub mod deadlock;
 pub mod faults;

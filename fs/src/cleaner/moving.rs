@@ -43,10 +43,8 @@ pub fn empty_segment(volume: &Volume, seg: SegNo, how: &How<'_>, space: &mut Wor
     let moves_max = how.moves_max.min(PAYLOAD_MAX);
     let mut moved = Moved::default();
     match space.contents.read(volume, seg) {
-        Err(e @ Error::Device(_)) => {
-            keep(volume, seg, &e);
-            return Ok(moved);
-        }
+        // What a chunk that cannot be read holds, and those behind it, stays where it is; the rest need not.
+        Err(e @ Error::Device(_)) => keep(volume, seg, &e),
         read => read?,
     }
     space.live.find(volume, &space.contents)?;

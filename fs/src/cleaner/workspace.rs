@@ -141,7 +141,7 @@ impl Live {
     fn find_parts(&mut self, volume: &Volume, ino: Ino, first: u64, len: u64, addr: BlockAddr) -> Result<()> {
         let Some(end) = first.checked_add(len) else { return Ok(()) };
         let (runs_before, crcs_before) = (self.runs.len(), self.crcs.len());
-        volume.look(|state| {
+        let found = volume.look(|state| {
             // It may have run up to a node that had to be loaded.
             self.runs.truncate(runs_before);
             self.crcs.truncate(crcs_before);
@@ -152,7 +152,17 @@ impl Live {
                     self.add(ino, start, extent, from, to);
                 }
             })
-        })
+        });
+        match found {
+            // Whether these blocks are live stands in a node that cannot be read. They stay; the others of the segment need not.
+            Err(e @ (Error::Damaged { .. } | Error::Device(_))) => {
+                tracing::error!("blocks {first} to {end} of inode {ino} cannot be moved from block {addr}: {e}");
+                let log = volume.log();
+                log.lock().segments.keep(log.place(addr).0);
+                Ok(())
+            }
+            found => found,
+        }
     }
 
     /// Adds file blocks `from..to` of an extent that begins at `start`.

@@ -31,6 +31,7 @@ use crate::namespace::Filesystem;
 use crate::namespace::api::Namespace;
 use crate::proxy::service::{Advice, AdviceOptions, Prepared};
 use crate::proxy::{Candidates, LogAround, Surroundings, VictimSurroundings};
+use crate::scrub::Scrubber;
 use control::Controls;
 use stalls::Watched;
 use user::User;
@@ -153,6 +154,7 @@ pub(crate) struct Core {
     pub volume: Arc<Volume>,
     pub cleaner: Arc<Cleaner>,
     pub namespace: Arc<Watched>,
+    pub scrubber: Arc<Scrubber>,
     pub advice: Advice,
     pub options: DaemonOptions,
     pub protection: protect::Protection,
@@ -216,6 +218,7 @@ fn serve_core(
     mounted();
     let served = session.wait();
     drop(sampling);
+    core.scrubber.close();
     core.namespace.stop();
     drop(background);
     core.advice.stop();
@@ -267,7 +270,10 @@ impl Core {
             volume.set_placement(placement);
         }
         let namespace = Arc::new(Watched::new(Filesystem::new(Arc::clone(&volume))?));
-        Ok(Arc::new(Self { volume, cleaner, namespace, advice, options, protection }))
+        let pressed = Arc::clone(&cleaner);
+        let is_pressed = Box::new(move || pressed.pressure() == Pressure::Emergency);
+        let scrubber = Scrubber::new(Arc::clone(&volume), is_pressed);
+        Ok(Arc::new(Self { volume, cleaner, namespace, scrubber, advice, options, protection }))
     }
 
     /// The last checkpoint. A filesystem that is read-only, or became so, is left as it is.

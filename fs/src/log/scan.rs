@@ -3,7 +3,9 @@
 use crate::device::Device;
 use crate::device::aligned::AlignedBuf;
 use crate::error::Result;
-use crate::format::chunk::{ChunkHeader, OVERFLOW_MAX, Record, SUMMARY_MAX, decode_summary, join_summary};
+use crate::format::chunk::{
+    CHUNK_BLOCKS_MAX, ChunkHeader, OVERFLOW_MAX, Record, SUMMARY_MAX, decode_summary, join_summary,
+};
 use crate::types::{BLOCK_SIZE, BlockAddr, SegNo};
 
 /// A chunk as it stands on the device.
@@ -97,6 +99,29 @@ impl<'a> SegmentScan<'a> {
     /// Where the next chunk would be, in blocks from the segment's start: after the last call, the end of the last chunk.
     pub fn position(&self) -> u32 {
         self.next
+    }
+
+    /// Goes on behind something that is no chunk, at the next chunk of any life, which starts within the largest size of one. False if there is
+    /// none, or if the device cannot read there.
+    pub fn skip_damage(&mut self) -> Result<bool> {
+        self.generation = None;
+        let room = self.capacity.saturating_sub(self.next).min(CHUNK_BLOCKS_MAX + 1);
+        if room < 2 {
+            return Ok(false);
+        }
+        let mut blocks = AlignedBuf::new(room as usize);
+        if self.device.read(self.start.offset(u64::from(self.next)), &mut blocks).is_err() {
+            return Ok(false);
+        }
+        for (n, block) in (self.next..).zip(blocks.chunks_exact(BLOCK_SIZE)).skip(1) {
+            let addr = self.start.offset(u64::from(n));
+            let is_header = ChunkHeader::decode(block, self.fsid, addr).is_ok();
+            if is_header && read_chunk(self.device, self.fsid, addr, self.capacity - n)?.is_some() {
+                self.next = n;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The next chunk. Not an `Iterator`: reading can fail.

@@ -45,6 +45,23 @@ struct Tail {
     unflushed: Vec<ChunkHeader>,
 }
 
+impl Tail {
+    /// Takes the flushed marks of chunks behind the one at which `scan` ended. They name nothing to be applied, but a torn write is behind all that
+    /// was flushed: where a mark behind it reaches further, it is no torn write but damage.
+    fn look_beyond(&mut self, mut scan: SegmentScan<'_>, checkpoint: &Checkpoint) -> Result<()> {
+        while scan.skip_damage()? {
+            while let Some(FoundChunk { header, .. }) = scan.next_chunk()? {
+                if header.epoch != checkpoint.epoch {
+                    // Leftovers: what this mount wrote here would stand before them.
+                    return Ok(());
+                }
+                self.flushed = self.flushed.max(header.flushed);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Volume {
     /// Opens the filesystem on `device`. A read-only volume never writes; of a dirty image it shows the state that a read-write mount
     /// would restore.
@@ -74,7 +91,7 @@ impl Volume {
         let state = RwLock::new(Place::State, State::open(&checkpoint));
         load_segments(&state, &log, &checkpoint)?;
         preload_next_node(&state, &log)?;
-        let mut tail = if checkpoint.clean { Tail::default() } else { read_tail(&log, &checkpoint)? };
+        let mut tail = if checkpoint.clean { expect_no_log(&log, &checkpoint)? } else { read_tail(&log, &checkpoint)? };
         if !options.read_only {
             anchor(&mut slots, &log, &identity, &checkpoint, std::mem::take(&mut tail.unflushed))?;
         }
@@ -187,21 +204,33 @@ fn read_tail(log: &Log, checkpoint: &Checkpoint) -> Result<Tail> {
     let mut chunks = Vec::new();
     for point in &checkpoint.scan {
         let scan = segment_scan(log, point.segment, point.next).of_generation(point.generation);
-        read_segment(scan, checkpoint, 0, &mut tail, &mut chunks)?;
+        if !read_segment(scan, checkpoint, 0, &mut tail, &mut chunks)? {
+            tail.look_beyond(segment_scan(log, point.segment, point.next), checkpoint)?;
+        }
     }
+    // Listed segments are opened in order, but for what a torn write or damage has made of their beginnings.
+    let mut unopened = Vec::new();
     for segment in &checkpoint.allocation {
         let scan = segment_scan(log, *segment, 0);
-        match read_segment(scan, checkpoint, checkpoint.next_generation, &mut tail, &mut chunks) {
+        let is_opened = match read_segment(scan, checkpoint, checkpoint.next_generation, &mut tail, &mut chunks) {
             // A failure that may pass must not make a mount of less than was acknowledged. A zone that is gone stays gone: what of the log was in it is
             // lost, and the gap is damage if it is known to have been flushed.
             Err(e) if is_offline(log, *segment) => {
                 tracing::error!("what may have been written to segment {segment} is lost: {e}");
+                continue;
             }
             read => read?,
+        };
+        if is_opened {
+            unopened.drain(..).try_for_each(|seg| tail.look_beyond(segment_scan(log, seg, 0), checkpoint))?;
+        } else {
+            unopened.push(*segment);
         }
     }
+    unopened.into_iter().take(HEADS_MAX).try_for_each(|seg| tail.look_beyond(segment_scan(log, seg, 0), checkpoint))?;
     let known = checkpoint.extended.unwrap_or(checkpoint.lsn);
-    tail.flushed = chunks.iter().map(|c| c.header.flushed).max().unwrap_or_default().max(known);
+    let marks = chunks.iter().map(|c| c.header.flushed);
+    tail.flushed = marks.fold(tail.flushed.max(known), Lsn::max);
     for chunk in chunks {
         // What was flushed is whole; reading it again would only cost time.
         if chunk.header.lsn_last > tail.flushed {
@@ -245,17 +274,40 @@ fn segment_scan(log: &Log, segment: SegNo, from: u32) -> SegmentScan<'_> {
     SegmentScan::new(&*log.device, log.shape.fsid, segment, log.address(segment, 0), from, capacity)
 }
 
+/// A later mount logs operations only once a slot with its epoch is durable. So if there are such, that slot was lost, and this checkpoint is not the
+/// newest. (Nodes of a checkpoint that a crash has cut off carry the later epoch, too.)
+fn refuse_newer(checkpoint: &Checkpoint, header: &ChunkHeader) -> Result<()> {
+    if header.epoch <= checkpoint.epoch || header.lsn_last == Lsn::default() {
+        return Ok(());
+    }
+    let why = format!("chunk at block {} was logged by a later mount, whose checkpoint is not there", header.addr);
+    Err(Error::Damaged { what: "superblock", addr: BlockAddr::NONE, why })
+}
+
+/// After a clean checkpoint nothing was logged, unless a later one was lost: looks where a mount would have gone on.
+fn expect_no_log(log: &Log, checkpoint: &Checkpoint) -> Result<Tail> {
+    let heads = checkpoint.heads.iter().map(|p| (p.segment, p.next));
+    let listed = checkpoint.allocation.iter().take(HEADS_MAX).map(|segment| (*segment, 0));
+    for (segment, from) in heads.chain(listed) {
+        if let Some(chunk) = segment_scan(log, segment, from).next_chunk()? {
+            refuse_newer(checkpoint, &chunk.header)?;
+        }
+    }
+    Ok(Tail::default())
+}
+
 /// Collects the chunks of one segment that belong to the log after `checkpoint`; those of an earlier mount or of an earlier life
-/// of the segment do not.
+/// of the segment do not. False if there are none.
 fn read_segment(
     mut scan: SegmentScan<'_>,
     checkpoint: &Checkpoint,
     first_generation: u64,
     tail: &mut Tail,
     chunks: &mut Vec<FoundChunk>,
-) -> Result<()> {
+) -> Result<bool> {
     let mut position = None;
     while let Some(chunk) = scan.next_chunk()? {
+        refuse_newer(checkpoint, &chunk.header)?;
         let ChunkHeader { head, epoch, generation, .. } = chunk.header;
         if epoch != checkpoint.epoch || generation < first_generation || usize::from(head) >= HEADS_MAX {
             break;
@@ -263,11 +315,11 @@ fn read_segment(
         position = Some(HeadPosition { head, segment: scan.segment(), next: scan.position(), generation });
         chunks.push(chunk);
     }
-    if let Some(position) = position {
-        tail.next_generation = tail.next_generation.max(position.generation + 1);
-        tail.segments.push(position);
-    }
-    Ok(())
+    let Some(position) = position else { return Ok(false) };
+    tail.next_generation = tail.next_generation.max(position.generation + 1);
+    tail.segments.push(position);
+    tail.look_beyond(scan, checkpoint)?;
+    Ok(true)
 }
 
 /// Keeps the longest prefix without a gap (I6).

@@ -23,6 +23,7 @@ pub mod ace;
 pub mod chaos;
 pub mod client;
 pub mod compare;
+pub mod corruption;
 pub mod crash;
 pub mod generate;
 pub mod listing;
