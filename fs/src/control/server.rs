@@ -252,7 +252,7 @@ fn set_apart(
 ) -> io::Result<Option<Response>> {
     let mut state = shared.state();
     state.long.retain(|thread| !thread.is_finished());
-    if state.stopped || state.long.len() == LONG_MAX {
+    if state.long.len() == LONG_MAX {
         return Ok(Some(Response::Refused("too much else is under way on this mount; try again later".into())));
     }
     let (target, mut theirs) = (Arc::clone(target), client.try_clone()?);

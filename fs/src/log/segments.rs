@@ -539,7 +539,7 @@ mod tests {
     fn counts_that_the_medium_has_wrong_break_the_table_and_nothing_else() {
         let lies: [fn(&mut SegmentTable); 5] = [
             |t| t.died(SEG, 6, WriteClock(7)),
-            |t| t.born(SEG, 60),
+            |t| t.born(SEG, 61),
             |t| t.born(SegNo(4), 1),
             |t| t.born(SegNo(10), 1),
             |t| t.died(SegNo(0), 1, WriteClock(7)),
