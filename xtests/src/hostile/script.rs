@@ -296,7 +296,7 @@ fn entry(patch: &mut Patch<'_>, script: &mut Script<'_>) -> Option<()> {
 }
 
 fn page_bytes(patch: &mut Patch<'_>, script: &mut Script<'_>) -> Option<()> {
-    let table = if script.byte() % 2 == 0 { TableId::Nodes } else { TableId::Segments };
+    let table = if script.byte().is_multiple_of(2) { TableId::Nodes } else { TableId::Segments };
     let id = PageId { table, level: script.byte() % 4, index: 0 };
     patch.change_page_bytes(id, |block| script.poke(block));
     Some(())
