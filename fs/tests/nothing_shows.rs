@@ -118,7 +118,7 @@ fn what_a_file_shows_is_its_own_or_zero_whatever_was_there_and_wherever_the_powe
                 if done.is_err() {
                     break;
                 }
-                if step % 50 == 0 {
+                if step % 50 == 0 && !device.power_is_gone() {
                     files.look();
                 }
             }

@@ -104,7 +104,7 @@ pub fn repair(device: &Arc<dyn Device>, options: &RepairOptions, progress: Progr
         Consent::Safe | Consent::All => Verdict::Corrected,
     };
     if verdict == Verdict::Corrected {
-        let both_slots = before.findings.iter().any(|f| matches!(f, Finding::NoSuperblock { .. }));
+        let both_slots = repairs.iter().any(|repair| matches!(repair, Repair::Superblock { .. }));
         guarded(|| commit::commit(opened, &settled, both_slots, &check, progress))?;
         write_elsewhere(device, &check, progress)?;
     }
@@ -138,13 +138,17 @@ fn plan(
     progress: ProgressFn<'_>,
 ) -> Result<(Opened, rounds::Settled)> {
     let cache_bytes = check.cache_bytes;
-    let source = match before.findings.iter().any(|f| matches!(f, Finding::NoSuperblock { .. })) {
-        true => roots::recover(device, options.hash_key, cache_bytes, options.now)?,
-        false => {
-            let mut slots = Slots::new(Arc::clone(device))?;
-            let superblock = slots.read()?;
-            Source { superblock, slots, at: Where::Listed, rootless: false, repairs: Vec::new() }
-        }
+    let mut slots = Slots::new(Arc::clone(device))?;
+    let is_gone = before.findings.iter().any(|f| matches!(f, Finding::NoSuperblock { .. }));
+    let newest = match slots.read() {
+        _ if is_gone => None,
+        // The one that cannot be read may be the newest, and what the other names is not there any more then.
+        Err(Error::Device(_)) => None,
+        read => Some(read?),
+    };
+    let source = match newest {
+        Some(superblock) => Source { superblock, slots, at: Where::Listed, rootless: false, repairs: Vec::new() },
+        None => roots::recover(device, options.hash_key, cache_bytes, options.now)?,
     };
     let mut opened = open::open(device, source, cache_bytes, options.now)?;
     // Data that comes back from older copies is not given to anybody unseen.
