@@ -5,8 +5,13 @@
 //! complaint is about the filesystem and not about the driver.
 
 pub mod block;
+pub mod campaign;
+pub mod corruption;
 pub mod counters;
+pub mod deadlock;
+pub mod faults;
 pub mod fsx;
+pub mod hostile;
 pub mod killloop;
 mod load;
 pub mod many;
@@ -17,6 +22,7 @@ pub mod program;
 pub mod programs;
 pub mod random;
 pub mod recordings;
+pub mod repair;
 pub mod small;
 pub mod sqlite;
 pub mod steady;

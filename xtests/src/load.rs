@@ -134,6 +134,11 @@ impl Running {
         Ok(())
     }
 
+    /// Blocks overwritten so far.
+    pub(crate) fn overwritten(&self) -> u64 {
+        self.shared.overwritten.load(Ordering::Relaxed)
+    }
+
     /// Where it stands, for the report of a failure.
     pub(crate) fn told(&self) -> String {
         let went = if self.thread.is_finished() { "had ended" } else { "went on" };

@@ -254,6 +254,15 @@ impl Volume {
         Ok(())
     }
 
+    /// Unmounts a filesystem that became read-only: its last checkpoint fails, and the mount has to go all the same.
+    pub fn unmount_anyway(&mut self) -> Result<()> {
+        if let Err(why) = self.unmount() {
+            ensure!(!is_mount_point(&self.target)?, "{why:#}, and it is still mounted");
+            self.is_mounted = false;
+        }
+        Ok(())
+    }
+
     /// `kill -9` of the daemon; returns once it is gone. The mount stays, dead. Nothing to kill on a kernel filesystem.
     pub fn kill_daemon(&self) -> Result<()> {
         if self.setup.peer == Peer::Gleanfs {
@@ -336,6 +345,13 @@ impl Volume {
         self.unmount()?;
         self.fsck()
     }
+}
+
+/// Whether something is mounted on `path`: then it lies on another device than the directory above.
+fn is_mount_point(path: &Path) -> Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let above = path.parent().context("a mount point has a directory above")?;
+    Ok(std::fs::metadata(path)?.dev() != std::fs::metadata(above)?.dev())
 }
 
 fn await_end(process: &OwnedFd) -> Result<()> {

@@ -75,7 +75,7 @@ impl Cleaner {
     }
 
     fn clean_while_due(&self) -> Result<()> {
-        while self.cleaning_is_due() && !self.wishes.lock().stop {
+        while (self.cleaning_is_due() || self.to_drain().is_some()) && !self.wishes.lock().stop {
             self.volume.log().failure()?;
             self.at_work.store(true, Ordering::Relaxed);
             match self.clean_one() {
@@ -160,7 +160,7 @@ impl Cleaner {
     fn wait_for(&self, wish: impl Fn(&mut super::Wishes) -> &mut bool) -> bool {
         let mut wishes = self.wishes.lock();
         if !*wish(&mut wishes) && !wishes.stop {
-            self.wished.wait_for(&mut wishes, LOOK_EVERY);
+            wishes.wait_for(&self.wished, LOOK_EVERY);
         }
         *wish(&mut wishes) = false;
         !wishes.stop

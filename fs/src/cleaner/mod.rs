@@ -3,7 +3,7 @@
 //! Beside `namespace`, above `meta` and `log`. A policy (`gleanfs_gc`) chooses; this moves. Every victim and every block is validated
 //! again (I4): a bad choice costs speed, never data. Cleaning frees nothing until a checkpoint is durable (I2, I5).
 //!
-//! - `moving`: one segment emptied. - `marks`: watermarks and pressure. - `background`: the threads. - `relief`: operations that
+//! - `moving`: one segment emptied. - `workspace`: the memory for it. - `marks`: watermarks and pressure. - `background`: the threads. - `relief`: operations that
 //!   wait for room. - `pacing`: how fast users may write meanwhile.
 
 mod background;
@@ -11,6 +11,7 @@ mod marks;
 mod moving;
 mod pacing;
 mod relief;
+mod workspace;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -21,12 +22,15 @@ use gleanfs_gc::index::UtilizationIndex;
 use gleanfs_gc::segment::SegmentFacts;
 use gleanfs_gc::telemetry::{By, Event};
 use gleanfs_gc::victim::{Greedy, VictimPolicy};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::Condvar;
 
 use crate::error::Result;
 use crate::format::chunk::PAYLOAD_MAX;
+use crate::lock_order::{Mutex, MutexGuard, Place};
 use crate::meta::volume::Volume;
 use crate::types::SegNo;
+
+use workspace::Workspace;
 
 pub use background::Background;
 pub use marks::{Marks, Pressure};
@@ -98,7 +102,7 @@ pub struct Cleaner {
     /// Everything happens on the callers' threads.
     inline: bool,
     /// One victim at a time.
-    cleaning: Mutex<()>,
+    cleaning: Mutex<Workspace>,
     /// The background thread empties a segment and does not wait for room.
     at_work: AtomicBool,
     wishes: Mutex<Wishes>,
@@ -129,19 +133,20 @@ impl Cleaner {
     pub fn new(volume: Arc<Volume>, policy: Box<dyn VictimPolicy>, inline: bool) -> Arc<Self> {
         let cleaner = Arc::new(Self {
             pacing: pacing::Pacing::new(),
-            policy: Mutex::new(policy),
-            recommender: Mutex::new(None),
+            policy: Mutex::new(Place::Policy, policy),
+            recommender: Mutex::new(Place::Recommender, None),
             enabled: AtomicBool::new(true),
             inline,
-            cleaning: Mutex::new(()),
+            cleaning: Mutex::new(Place::Cleaning, Workspace::new(volume.room().segment_blocks, volume.heads())),
             at_work: AtomicBool::new(false),
-            wishes: Mutex::default(),
+            wishes: Mutex::new(Place::Wishes, Wishes::default()),
             wished: Condvar::new(),
             counters: Counters::default(),
             volume: Arc::clone(&volume),
         });
         let relief: Weak<Self> = Arc::downgrade(&cleaner);
         volume.set_relief(relief);
+        volume.attend();
         cleaner
     }
 
@@ -189,13 +194,16 @@ impl Cleaner {
         self.clean_next(self.cleaning.lock())
     }
 
-    fn clean_next(&self, _one_at_a_time: MutexGuard<'_, ()>) -> Result<Option<moving::Moved>> {
+    fn clean_next(&self, mut space: MutexGuard<'_, Workspace>) -> Result<Option<moving::Moved>> {
         let emergency = self.pressure() == Pressure::Emergency;
         let begun = Instant::now();
+        if let Some(seg) = self.to_drain().filter(|_| !emergency) {
+            return self.drain(seg, &mut space).map(Some);
+        }
         let Some(Choice { decider, victim, moves_max }) = self.choose(emergency) else { return Ok(None) };
         let how = moving::How { emergency, moves_max, lost: &self.counters.lost_blocks };
         let seg = SegNo(victim.seg);
-        let moved = moving::empty_segment(&self.volume, seg, &how)?;
+        let moved = moving::empty_segment(&self.volume, seg, &how, &mut space)?;
         self.volume.log().lock().segments.set_aside(seg);
         let work = match decider {
             Decider::Model => &self.counters.model,
@@ -210,6 +218,21 @@ impl Cleaner {
         self.pacing.cleaned(freed, begun.elapsed());
         self.tell(&victim, decider);
         Ok(Some(moved))
+    }
+
+    /// A segment that the device takes nothing for any more, with something live in it.
+    fn to_drain(&self) -> Option<SegNo> {
+        self.volume.log().lock().segments.to_drain()
+    }
+
+    /// Moves what lives out of a bad segment while it can still be read. That gives no room, so nobody is told of a victim.
+    fn drain(&self, seg: SegNo, space: &mut Workspace) -> Result<moving::Moved> {
+        let lost = &self.counters.lost_blocks;
+        let how = moving::How { emergency: false, moves_max: self.moves_max(), lost };
+        let moved = moving::empty_segment(&self.volume, seg, &how, space)?;
+        self.volume.log().lock().segments.set_aside(seg);
+        tracing::warn!("moved {} blocks out of segment {seg}, which is out of use", moved.blocks);
+        Ok(moved)
     }
 
     /// Whether some segment is less utilized than `utilization_max`.

@@ -26,11 +26,12 @@ use crate::device::open::{DeviceKind, OpenMode, probe};
 use crate::device::zoned::{ZonedImage, layout};
 use crate::device::{ZonedSpec, file};
 use crate::dump::{self, DumpError};
+use crate::error::Error;
 use crate::format::superblock::Identity;
 use crate::format::value::Time;
 use crate::fsck::{self, CheckOptions, Report};
 use crate::fuse;
-use crate::meta::image::open_image;
+use crate::meta::image::{open_image, stored_copy_segment_blocks};
 use crate::meta::mkfs::{FormatOptions, format as format_device};
 use crate::meta::roll_forward::segment_capacity;
 use crate::meta::space::{LogRoom, OVERPROVISION_PERCENT, segment_blocks_for};
@@ -40,6 +41,7 @@ use crate::namespace::root_edits;
 use crate::proxy::Authority;
 use crate::proxy::learner::Learning;
 use crate::proxy::service::{self, AdviceOptions};
+use crate::repair::{self, Consent, Outcome, RepairOptions};
 use crate::types::BLOCK_SIZE;
 
 /// What users get of a device that has segments enough.
@@ -226,6 +228,7 @@ fn daemon_options(request: &MountRequest) -> DaemonOptions {
         checkpoint_every: Duration::from_secs(u64::from(options.checkpoint_secs)),
         heads: options.heads,
         advice: advice_options(options),
+        run_as: options.run_as.clone(),
         fuse: fuse_options(options),
     }
 }
@@ -336,6 +339,42 @@ pub fn check(path: &Path, read_data: bool, progress: &mut dyn FnMut(u64, u64)) -
     let opened = open_image(path, OpenMode::ReadOnly)?;
     let options = CheckOptions { read_data, ..CheckOptions::default() };
     Ok(fsck::check(opened.device, &options, progress)?)
+}
+
+/// What to repair, and how.
+pub struct RepairRequest {
+    pub consent: Consent,
+    pub read_data: bool,
+    pub segment_bytes: Option<u64>,
+}
+
+/// Checks an image that nobody uses and repairs what may be.
+pub fn repair(path: &Path, request: &RepairRequest, progress: &mut dyn FnMut(u64, u64)) -> Result<Outcome> {
+    let writes = request.consent != Consent::DryRun;
+    let mode = if writes { OpenMode::ReadWrite } else { OpenMode::ReadOnly };
+    let opened = match open_image(path, mode) {
+        Ok(opened) => opened,
+        // Without a superblock the image does not say how large its segments are.
+        Err(Error::Refused(_)) => {
+            let probe = probe(path, mode)?;
+            let bytes = probe.geometry().total_blocks * BLOCK_SIZE as u64;
+            let given = request.segment_bytes.map(|bytes| (bytes / BLOCK_SIZE as u64) as u32);
+            let segment_blocks = probe.zone_blocks().or(given);
+            let guessed = || stored_copy_segment_blocks(&probe).unwrap_or_else(|| segment_blocks_for(bytes));
+            let segment_blocks = segment_blocks.unwrap_or_else(guessed);
+            probe.with_segment_blocks(segment_blocks)?
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let check = CheckOptions { read_data: request.read_data, ..CheckOptions::default() };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let options = RepairOptions {
+        check,
+        consent: request.consent,
+        hash_key: *uuid::Uuid::new_v4().as_bytes(),
+        now: Time { secs: now.as_secs() as i64, nanos: now.subsec_nanos() },
+    };
+    repair::repair(&opened.device, &options, progress).about(path.display())
 }
 
 /// A structure of an image, as text for people.

@@ -10,6 +10,7 @@ use crate::control::{Client, Request, Response};
 
 mod record;
 mod render;
+mod scrub;
 
 /// Ask a mounted gleanfs for its state, or tell it what to do.
 #[derive(Debug, clap::Args)]
@@ -20,6 +21,8 @@ Examples:
   gleanfs ctl /mnt sync               returns when all that was accepted is durable
   gleanfs ctl /mnt gc off             no background cleaning, as for a measurement
   gleanfs ctl /mnt policy greedy      another fallback policy from the next decision on
+  gleanfs ctl /mnt scrub              read and verify everything, in the background and politely
+  gleanfs ctl /mnt scrub start --wait the same with a status: 0 if all is sound, 4 if something is damaged
   gleanfs ctl /mnt record run.tel.gz  what placement and cleaner see, choose and bring about, until ^C: a trace for gleanfs sim
 
 Root and the user who mounted may do this.")]
@@ -44,6 +47,8 @@ enum What {
     Gc { what: Gc },
     /// Choose the policy that decides when no model does
     Policy { name: String },
+    /// Read and verify everything on the mount, in the background
+    Scrub(scrub::Args),
     /// Record what is written, moved, removed and cleaned
     Record(record::Args),
 }
@@ -65,6 +70,9 @@ pub fn run(arguments: &Args) -> Result<()> {
     if let What::Record(what) = &arguments.what {
         return record::run(&arguments.mount_point, what);
     }
+    if let What::Scrub(what) = &arguments.what {
+        return scrub::run(&arguments.mount_point, what);
+    }
     let mut client = Client::connect(&arguments.mount_point)?;
     let request = match &arguments.what {
         What::Sync => Request::Sync,
@@ -72,7 +80,7 @@ pub fn run(arguments: &Args) -> Result<()> {
         What::Gc { what: Gc::Run } => Request::GcRun,
         What::Gc { what } => Request::Gc { on: matches!(what, Gc::On) },
         What::Policy { name } => Request::Policy { name: name.clone() },
-        What::Record(_) => unreachable!("it has a conversation of its own"),
+        What::Record(_) | What::Scrub(_) => unreachable!("they have conversations of their own"),
     };
     let response = client.ask(&request)?;
     match (&arguments.what, response) {

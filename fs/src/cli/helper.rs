@@ -11,6 +11,7 @@ use super::failure::{Failure, Result};
 use super::fsck::{self, Manner};
 use super::options::MountOptions;
 use super::{mkfs, mount, umount};
+use crate::repair::Consent;
 
 /// Which helper we have been called as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,17 +135,20 @@ struct FsckLine {
     path: PathBuf,
     progress: bool,
     json: bool,
+    consent: Option<Consent>,
 }
 
 impl FsckLine {
     fn parse(arguments: &[OsString]) -> Result<Self> {
-        let (mut progress, mut json) = (false, false);
+        let (mut progress, mut json, mut consent) = (false, false, None);
         let mut operands = Vec::new();
         let usage = |why: String| Failure::with_status(why, fsck::STATUS_USAGE);
         for argument in arguments {
             match argument.to_string_lossy().as_ref() {
-                // A check never writes, so there is nothing to ask or to correct.
-                "-a" | "-p" | "-y" | "-n" => {}
+                "-a" | "-p" => consent = Some(Consent::Safe),
+                "-y" => consent = Some(Consent::All),
+                // fsck(8) passes on what it was given; the last one counts.
+                "-n" => consent = None,
                 // A full check is the only kind; fsck(8) adds the others of its own accord.
                 "-f" | "-V" | "-v" | "-T" | "-r" | "-s" | "-l" => {}
                 "--json" => json = true,
@@ -154,14 +158,16 @@ impl FsckLine {
             }
         }
         match <[PathBuf; 1]>::try_from(operands) {
-            Ok([path]) => Ok(Self { path, progress, json }),
+            Ok([path]) => Ok(Self { path, progress, json, consent }),
             Err(_) => Err(usage("usage: fsck.gleanfs [-a|-p|-y|-n] [-f] [-C] [--json] DEVICE".into())),
         }
     }
 }
 
 fn run_fsck(line: &FsckLine) -> Result<ExitCode> {
-    fsck::check(&line.path, Manner { metadata_only: false, json: line.json, progress: line.progress })
+    let FsckLine { path, progress, json, consent } = line;
+    let (progress, json, consent) = (*progress, *json, *consent);
+    fsck::check(path, Manner { metadata_only: false, json, progress, consent, segment_bytes: None })
 }
 
 /// `umount.fuse.gleanfs TARGET [-flnrv] [-N NAMESPACE] [-t TYPE]`, see umount(8), "External helpers".
@@ -232,8 +238,9 @@ mod tests {
     #[test]
     fn fsck_lines_of_fsck_8() {
         let line = FsckLine::parse(&words("-a -T -C0 -f /dev/sdb")).unwrap();
-        assert!(line.progress);
-        assert!(FsckLine::parse(&words("-y -n img")).is_ok());
+        assert_eq!((line.progress, line.consent), (true, Some(Consent::Safe)));
+        assert_eq!(FsckLine::parse(&words("-y img")).unwrap().consent, Some(Consent::All));
+        assert_eq!(FsckLine::parse(&words("-y -n img")).unwrap().consent, None);
         for text in ["", "-x img", "a b"] {
             assert_eq!(FsckLine::parse(&words(text)).unwrap_err().status, 16, "{text}");
         }

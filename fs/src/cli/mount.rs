@@ -37,6 +37,7 @@ Options for -o, separated by commas:
   checkpoint=SECS        longest time between checkpoints [30]
   writeback=on|off       the kernel's writeback cache; off: a full disk is seen by write(2) itself [on]
   threads=N, heads=N     FUSE threads, log heads for data
+  setuid=USER            let the daemon become this user, who owns the image, once all is open
 and those of mount(8): nosuid, nodev, noexec, noatime, sync, allow_other, remount, _netdev, nofail, x-...
 
 Examples:

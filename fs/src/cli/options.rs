@@ -104,6 +104,8 @@ pub struct MountOptions {
     pub watch: Option<PathBuf>,
     /// ONNX Runtime library; `None`: the cached one.
     pub library: Option<PathBuf>,
+    /// User whom the daemon becomes once all is open; `None`: it stays who it is.
+    pub run_as: Option<String>,
     pub kernel: KernelFlags,
     /// Change the flags of a mount that stands (handed on to mount(8)).
     pub remount: bool,
@@ -145,6 +147,7 @@ impl Default for MountOptions {
             learn: Learn::Off,
             watch: None,
             library: None,
+            run_as: None,
             kernel: KernelFlags::default(),
             remount: false,
         }
@@ -191,6 +194,7 @@ impl MountOptions {
             "model" => self.model = Some(needed(name, value)?.into()),
             "watch" => self.watch = Some(needed(name, value)?.into()),
             "library" => self.library = Some(needed(name, value)?.into()),
+            "setuid" => self.run_as = Some(needed(name, value)?.to_owned()),
             "gc" => {
                 self.gc = choice(name, value, &[("on", GcMode::On), ("off", GcMode::Off), ("sync", GcMode::Sync)])?;
             }
@@ -389,6 +393,7 @@ mod tests {
         assert_eq!((options.watch, options.library), (Some("/w".into()), Some("/l.so".into())));
         assert!(options.read_only);
         assert_eq!((parse("noatime").learn, parse("learn=on").learn), (Learn::Off, Learn::On));
+        assert_eq!(parse("setuid=someone").run_as.as_deref(), Some("someone"));
         let options = parse("trust=forced,advise=victims");
         assert_eq!((options.trust_max, options.advise), (TrustMax::Forced, Advise::Victims));
     }
@@ -424,6 +429,7 @@ mod tests {
         assert_eq!(refused("gc=maybe"), "mount option 'gc': 'maybe' is none of on, off, sync");
         assert_eq!(refused("cache=12"), "mount option 'cache': at least 4M is needed");
         assert_eq!(refused("model="), "mount option 'model' needs a value: model=...");
+        assert_eq!(refused("setuid"), "mount option 'setuid' needs a value: setuid=...");
         assert_eq!(refused("threads=0"), "mount option 'threads': '0' is not a whole number from 1 to 256");
         assert_eq!(refused("ro=1"), "mount option 'ro' takes no value; write just ro");
         assert!(refused("cache=lots").contains("'lots' is not a size"));

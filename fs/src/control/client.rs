@@ -173,7 +173,7 @@ mod tests {
             let server = Server::start(mount.device, Arc::new(Echo)).unwrap();
             let mut waiting = Client::connect_to(&mount).unwrap();
             waiting.send(&Request::AwaitEnd).unwrap();
-            // The next client is served after the first was parked, so its answer is the event to wait for.
+            // The next client is admitted after the first, and what a client has said by the end is read before it.
             Client::connect_to(&mount).unwrap().ask(&Request::Sync).unwrap();
             server.finish(outcome);
             assert!(format!("{:?}", waiting.receive()).contains(expected));
@@ -190,6 +190,51 @@ mod tests {
             assert!(matches!(client.receive(), Err(ClientError::Refused(_))));
         }
         assert!(Client::connect_to(&mount).unwrap().ask(&Request::Sync).is_ok());
+    }
+
+    #[test]
+    fn clients_who_say_nothing_or_dribble_keep_nobody_waiting() {
+        let mount = a_mount();
+        let _server = Server::start(mount.device, Arc::new(Echo)).unwrap();
+        let silent: Vec<_> = (0..8).map(|_| Client::connect_to(&mount).unwrap()).collect();
+        let mut dribbling = Client::connect_to(&mount).unwrap();
+        let mut patient = Client::connect_to(&mount).unwrap();
+        for byte in b"\"sync\"" {
+            dribbling.stream.get_mut().write_all(&[*byte]).unwrap();
+            assert!(patient.ask(&Request::Status).is_ok());
+        }
+        dribbling.stream.get_mut().write_all(b"\n").unwrap();
+        assert_eq!(dribbling.receive().unwrap(), Response::Done("Sync".into()));
+        drop(silent);
+    }
+
+    #[test]
+    fn a_client_too_many_is_told_so_and_a_place_is_free_again_afterwards() {
+        let mount = a_mount();
+        let _server = Server::start(mount.device, Arc::new(Echo)).unwrap();
+        let mut clients = Vec::new();
+        let refusal = loop {
+            let mut client = Client::connect_to(&mount).unwrap();
+            match client.receive_or_ask() {
+                Err(ClientError::Refused(why)) => break why,
+                answer => assert_eq!(answer.unwrap(), Response::Done("Sync".into())),
+            }
+            clients.push(client);
+            assert!(clients.len() < 100);
+        };
+        assert!(refusal.contains("too many"), "{refusal}");
+        clients.clear();
+        while Client::connect_to(&mount).unwrap().ask(&Request::Sync).is_err() {
+            std::thread::yield_now();
+        }
+    }
+
+    impl Client {
+        /// Asks, unless the server has said already that it will not listen.
+        fn receive_or_ask(&mut self) -> Result<Response, ClientError> {
+            let _ = self.send(&Request::Sync);
+            self.receive()
+        }
     }
 
     #[test]

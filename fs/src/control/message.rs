@@ -21,6 +21,11 @@ pub enum Request {
     Grow {
         bytes: Option<u64>,
     },
+    /// Begin to read and verify all that is live, or go on with it: at most so many bytes a second, or politely.
+    ScrubStart {
+        bytes_per_sec: Option<u64>,
+    },
+    ScrubStop,
     /// Use this fallback policy from the next decision on.
     Policy {
         name: String,

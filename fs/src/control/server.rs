@@ -1,10 +1,11 @@
-//! The daemon's end of the control socket: one thread, one request at a time, but for requests that take long.
+//! The daemon's end of the control socket: a thread for each client, one request at a time, but for requests that take long.
 //!
-//! Every client is on a clock and every line is bounded, so that no client can hold the thread for long. A request that takes long gets a thread of
-//! its own, so that others learn the state of the mount meanwhile and can end it. Connections that await the mount's end are parked and
-//! answered by [`Server::finish`].
+//! Anybody may connect, and say anything or nothing. Every line is bounded in length and in time, from its first byte to its last, and so is the number
+//! of clients; those who are not allowed to ask have places of their own, so they cannot take the others'. A request that takes
+//! long keeps nobody waiting: others learn the state of the mount meanwhile and can end it. Connections that await the mount's end are
+//! parked and answered by [`Server::finish`].
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +16,14 @@ use super::message::{Request, Response};
 use super::mounts::DeviceNumber;
 use super::{LINE_BYTES_MAX, address};
 
-/// How long a connected client may keep silent.
+/// How long a connected client may take for a line, and to read its answer.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a killed daemon may take to end.
 const ENDING_MAX: Duration = Duration::from_secs(2);
+/// Most clients at once who may ask.
+const CLIENTS_MAX: usize = 16;
+/// Most at once who only learn that they may not.
+const STRANGERS_MAX: usize = 4;
 /// Most connections that wait for the mount's end.
 const PARKED_MAX: usize = 16;
 /// Most requests that take long under way at once.
@@ -41,16 +46,25 @@ pub struct Server {
 struct Shared {
     listener: UnixListener,
     state: Mutex<State>,
+    /// Held while a request that does not take long is answered.
+    turn: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     stopped: bool,
-    /// The client being served.
-    current: Option<UnixStream>,
+    clients: Vec<Client>,
     parked: Vec<UnixStream>,
     /// Threads that answer requests which take long.
     long: Vec<JoinHandle<()>>,
+}
+
+/// A connection being served.
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    may_ask: bool,
+    thread: JoinHandle<()>,
 }
 
 impl Shared {
@@ -76,7 +90,7 @@ impl Server {
     /// Binds the socket of the mount with device number `device` and serves `target` on it.
     pub fn start(device: DeviceNumber, target: Arc<dyn ControlTarget>) -> io::Result<Self> {
         let listener = bind_patiently(device)?;
-        let shared = Arc::new(Shared { listener, state: Mutex::default() });
+        let shared = Arc::new(Shared { listener, state: Mutex::default(), turn: Mutex::default() });
         let for_thread = Arc::clone(&shared);
         let thread =
             std::thread::Builder::new().name("control".into()).spawn(move || accept_all(&for_thread, &target))?;
@@ -98,14 +112,17 @@ impl Server {
     }
 
     fn stop(&mut self) {
-        let long = {
+        let clients = {
             let mut state = self.shared.state();
             state.stopped = true;
-            if let Some(client) = &state.current {
-                let _ = client.shutdown(std::net::Shutdown::Read);
-            }
-            std::mem::take(&mut state.long)
+            std::mem::take(&mut state.clients)
         };
+        // What a client has said by now is still read and answered.
+        for client in clients {
+            let _ = client.stream.shutdown(std::net::Shutdown::Read);
+            let _ = client.thread.join();
+        }
+        let long = std::mem::take(&mut self.shared.state().long);
         // On Linux this wakes accept(2) with EINVAL.
         let _ = rustix::net::shutdown(self.shared.listener.as_fd(), rustix::net::Shutdown::Both);
         for thread in self.thread.take().into_iter().chain(long) {
@@ -121,52 +138,108 @@ impl Drop for Server {
 }
 
 fn accept_all(shared: &Arc<Shared>, target: &Arc<dyn ControlTarget>) {
-    while let Ok((client, _)) = shared.listener.accept() {
-        {
-            let mut state = shared.state();
-            if state.stopped {
-                return;
-            }
-            state.current = client.try_clone().ok();
-        }
+    while let Ok((client, _)) = shared.listener.accept()
+        && !shared.state().stopped
+    {
         // What goes wrong with one client is that client's trouble.
-        let _ = serve(shared, client, target);
-        shared.state().current = None;
+        let _ = admit(shared, client, target);
     }
 }
 
-fn serve(shared: &Arc<Shared>, mut client: UnixStream, target: &Arc<dyn ControlTarget>) -> io::Result<()> {
-    client.set_read_timeout(Some(CLIENT_PATIENCE))?;
+/// Has a client served by a thread, if there is a place for it.
+fn admit(shared: &Arc<Shared>, mut client: UnixStream, target: &Arc<dyn ControlTarget>) -> io::Result<()> {
     client.set_write_timeout(Some(CLIENT_PATIENCE))?;
     let peer = rustix::net::sockopt::socket_peercred(&client)?;
-    let allowed = peer.uid.is_root() || peer.uid == rustix::process::geteuid();
+    let may_ask = peer.uid.is_root() || peer.uid == rustix::process::geteuid();
+    let mut state = shared.state();
+    if state.stopped {
+        return Ok(());
+    }
+    state.clients.retain(|client| !client.thread.is_finished());
+    let places = if may_ask { CLIENTS_MAX } else { STRANGERS_MAX };
+    if state.clients.iter().filter(|client| client.may_ask == may_ask).count() >= places {
+        drop(state);
+        return send(&mut client, &Response::Refused("too many ask at once; try again later".into()));
+    }
+    let stream = client.try_clone()?;
+    let (shared, target) = (Arc::clone(shared), Arc::clone(target));
+    let thread = std::thread::Builder::new().name("control-client".into()).spawn(move || {
+        if serve(&shared, &client, may_ask, &target).is_ok_and(|next| next == Next::Elsewhere) {
+            return;
+        }
+        // Other handles of the connection live on for a while; the other end is not to wait for that.
+        let _ = client.shutdown(std::net::Shutdown::Both);
+    })?;
+    state.clients.push(Client { stream, may_ask, thread });
+    Ok(())
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Closed,
+    /// Somebody else answers it.
+    Elsewhere,
+}
+
+fn serve(
+    shared: &Arc<Shared>,
+    client: &UnixStream,
+    may_ask: bool,
+    target: &Arc<dyn ControlTarget>,
+) -> io::Result<Next> {
+    let mut writer = client.try_clone()?;
     let mut lines = BufReader::new(client.try_clone()?);
     loop {
-        let mut line = Vec::new();
-        lines.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
+        let line = read_line(&mut lines, Instant::now() + CLIENT_PATIENCE)?;
         if line.is_empty() {
-            return Ok(());
+            return Ok(Next::Closed);
         }
-        if !allowed {
+        if !may_ask {
             // Only after the request was read: closing before would break the pipe under it, and the reason would be lost.
-            return send(&mut client, &Response::Refused("only root and the user who mounted may do that".into()));
+            send(&mut writer, &Response::Refused("only root and the user who mounted may do that".into()))?;
+            return Ok(Next::Closed);
         }
         let response = match read_request(&line) {
-            Ok(Request::AwaitEnd) => match park(shared, &client)? {
-                None => return Ok(()),
+            Ok(Request::AwaitEnd) => match park(shared, client)? {
+                None => return Ok(Next::Elsewhere),
                 Some(refusal) => refusal,
             },
-            Ok(request) if request.takes_long() => match set_apart(shared, &client, target, request)? {
-                None => return Ok(()),
+            Ok(request) if request.takes_long() => match set_apart(shared, client, target, request)? {
+                None => return Ok(Next::Elsewhere),
                 Some(refusal) => refusal,
             },
-            Ok(request) => target.handle(request),
+            Ok(request) => {
+                let _turn = shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+                target.handle(request)
+            }
             Err(why) => {
-                send(&mut client, &Response::Refused(why))?;
-                return Ok(());
+                send(&mut writer, &Response::Refused(why))?;
+                return Ok(Next::Closed);
             }
         };
-        send(&mut client, &response)?;
+        send(&mut writer, &response)?;
+    }
+}
+
+/// The next line with its end, cut at [`LINE_BYTES_MAX`]; empty if the client has hung up. It must be there by `until`, however
+/// slowly it comes.
+fn read_line(client: &mut BufReader<UnixStream>, until: Instant) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        client.get_ref().set_read_timeout(Some(left))?;
+        let there = client.fill_buf()?;
+        let end = there.iter().position(|byte| *byte == b'\n').map_or(there.len(), |at| at + 1);
+        let taken = end.min(LINE_BYTES_MAX - line.len());
+        line.extend_from_slice(&there[..taken]);
+        client.consume(taken);
+        if taken == 0 || line.ends_with(b"\n") || line.len() == LINE_BYTES_MAX {
+            return Ok(line);
+        }
     }
 }
 
@@ -179,7 +252,7 @@ fn set_apart(
 ) -> io::Result<Option<Response>> {
     let mut state = shared.state();
     state.long.retain(|thread| !thread.is_finished());
-    if state.stopped || state.long.len() == LONG_MAX {
+    if state.long.len() == LONG_MAX {
         return Ok(Some(Response::Refused("too much else is under way on this mount; try again later".into())));
     }
     let (target, mut theirs) = (Arc::clone(target), client.try_clone()?);

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::scrub::Summary;
+
 /// The state of a mount.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -34,6 +36,9 @@ pub struct Status {
     /// Recordings and the trainer: whoever is told of writes, moves, discards and victims.
     #[serde(default)]
     pub telemetry: Vec<Tap>,
+    /// What the last scrub saw, or the one under way.
+    #[serde(default)]
+    pub scrub: Summary,
     /// The longest stalls of requests, longest first.
     pub stalls: Vec<Stall>,
     pub memory: Memory,

@@ -12,6 +12,7 @@ use crate::control::message::Ring;
 use crate::control::{ControlTarget, Request, Response};
 use crate::error::{Error, Result};
 use crate::fuse::{Control, Shutdown};
+use crate::scrub::Pace;
 
 use super::{Core, policy_by_name, status, use_policy};
 
@@ -41,6 +42,15 @@ impl ControlTarget for Controls {
                 Ok(grown) => Response::Done(grown.map_or_else(String::new, |grown| grown.to_string())),
                 Err(e) => Response::Refused(e.to_string()),
             },
+            Request::ScrubStart { bytes_per_sec } => done(
+                core.scrubber.start(bytes_per_sec.map_or(Pace::Polite, Pace::BytesPerSec)),
+                "the scrub is under way",
+            ),
+            Request::ScrubStop => {
+                let what =
+                    if core.scrubber.stop() { "stopped; the next start goes on there" } else { "was not under way" };
+                Response::Done(format!("the scrub {what}"))
+            }
             Request::Policy { name } => match policy_by_name(&name) {
                 Ok(policy) => {
                     use_policy(policy, &core.cleaner, &core.volume, &core.advice);

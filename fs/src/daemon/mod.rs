@@ -8,6 +8,7 @@ mod protect;
 mod sampling;
 mod stalls;
 mod status;
+mod user;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,8 +31,10 @@ use crate::namespace::Filesystem;
 use crate::namespace::api::Namespace;
 use crate::proxy::service::{Advice, AdviceOptions, Prepared};
 use crate::proxy::{Candidates, LogAround, Surroundings, VictimSurroundings};
+use crate::scrub::Scrubber;
 use control::Controls;
 use stalls::Watched;
+use user::User;
 
 /// When the cleaner works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub struct DaemonOptions {
     /// Data heads; `None`: as many as the image can afford.
     pub heads: Option<u8>,
     pub advice: AdviceOptions,
+    /// User whom the daemon becomes once everything that needs root is open.
+    pub run_as: Option<String>,
     pub fuse: MountOptions,
 }
 
@@ -149,29 +154,40 @@ pub(crate) struct Core {
     pub volume: Arc<Volume>,
     pub cleaner: Arc<Cleaner>,
     pub namespace: Arc<Watched>,
+    pub scrubber: Arc<Scrubber>,
     pub advice: Advice,
     pub options: DaemonOptions,
     pub protection: protect::Protection,
 }
 
 /// Mounts and serves until the mount ends. Calls `mounted` once requests are answered. When it returns, everything is durable.
-pub fn serve(options: DaemonOptions, mounted: Box<dyn FnOnce()>) -> Result<()> {
+pub fn serve(mut options: DaemonOptions, mounted: Box<dyn FnOnce()>) -> Result<()> {
     protect::abort_on_panic();
-    let protection = protect::enter();
+    let mut protection = protect::enter();
     let signals = fuse::signals::Signals::block().context("blocking signals")?;
     if fuse::image_inside(&options.target, &options.source) {
         bail!("{} lies on the filesystem that is to be mounted from it", options.source.display());
+    }
+    let user = options.run_as.as_deref().map(User::find).transpose()?;
+    if let Some(user) = &user {
+        options.fuse.owner = user.ids();
+        protection.memory_locked &= protect::keep_memory_locked();
     }
     let advised = prepare_advice(&options)?;
     let mode = if options.read_only { OpenMode::ReadOnly } else { OpenMode::ReadWrite };
     let opened = open_image(&options.source, mode)?;
     let core = Core::open(Arc::clone(&opened.device), options, advised, protection)?;
-    let outcome = serve_core(&core, signals, mounted);
+    let outcome = serve_core(&core, signals, user, mounted);
     drop(opened.lock);
     outcome
 }
 
-fn serve_core(core: &Arc<Core>, signals: fuse::signals::Signals, mounted: Box<dyn FnOnce()>) -> Result<()> {
+fn serve_core(
+    core: &Arc<Core>,
+    signals: fuse::signals::Signals,
+    user: Option<User>,
+    mounted: Box<dyn FnOnce()>,
+) -> Result<()> {
     let writers = if core.options.read_only { Vec::new() } else { core.volume.log().start_writers()? };
     let background = match core.options.cleaning {
         Cleaning::Inline => None,
@@ -195,10 +211,14 @@ fn serve_core(core: &Arc<Core>, signals: fuse::signals::Signals, mounted: Box<dy
         .map(|mount| Server::start(mount.device, controls))
         .transpose()
         .context("opening the control socket")?;
+    if let Some(user) = user {
+        user.become_for_good()?;
+    }
     let sampling = sampling::Sampling::start(core)?;
     mounted();
     let served = session.wait();
     drop(sampling);
+    core.scrubber.close();
     core.namespace.stop();
     drop(background);
     core.advice.stop();
@@ -250,7 +270,10 @@ impl Core {
             volume.set_placement(placement);
         }
         let namespace = Arc::new(Watched::new(Filesystem::new(Arc::clone(&volume))?));
-        Ok(Arc::new(Self { volume, cleaner, namespace, advice, options, protection }))
+        let pressed = Arc::clone(&cleaner);
+        let is_pressed = Box::new(move || pressed.pressure() == Pressure::Emergency);
+        let scrubber = Scrubber::new(Arc::clone(&volume), is_pressed);
+        Ok(Arc::new(Self { volume, cleaner, namespace, scrubber, advice, options, protection }))
     }
 
     /// The last checkpoint. A filesystem that is read-only, or became so, is left as it is.

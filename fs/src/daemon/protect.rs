@@ -46,6 +46,20 @@ fn lock_memory() -> bool {
     unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | MCL_ONFAULT) == 0 }
 }
 
+/// For a daemon that is about to give its privileges up: lifts the limit that then holds for locked memory, or unlocks all, since beyond the limit
+/// not even a page could be mapped. Whether it stays locked.
+pub fn keep_memory_locked() -> bool {
+    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a plain structure that is only read.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) } == 0 {
+        return true;
+    }
+    tracing::warn!("the limit of locked memory cannot be lifted (it needs CAP_SYS_RESOURCE); memory is not locked");
+    // SAFETY: no memory is passed; the call only changes how the kernel treats our pages.
+    unsafe { libc::munlockall() };
+    false
+}
+
 fn oom_score_adj() -> i32 {
     let text = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
     text.trim().parse().unwrap_or_default()

@@ -36,6 +36,7 @@ pub(super) fn take(core: &Core) -> Status {
         victim_advisor: Advisor { pressure: pressure(core), ..core.advice.status(ModelKind::Victim) },
         learning: core.advice.learning(),
         telemetry: telemetry(core),
+        scrub: core.scrubber.summary(),
         stalls: core.namespace.longest(),
         memory: memory(core),
         protection: Protection {

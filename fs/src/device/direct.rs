@@ -85,23 +85,16 @@ impl DirectFile {
     }
 
     fn read_whole(&self, offset: u64, buf: &mut [u8], end: PastEnd, counters: &Counters) -> io::Result<()> {
-        let mut done = 0;
-        while done < buf.len() {
+        let len = buf.len();
+        let done = transfer(len, |done| {
             let read = retry_on_intr(|| rustix::io::pread(&self.file, &mut buf[done..], offset + done as u64))?;
             counters.count_read(read);
-            done += read;
-            if read == 0 && end == PastEnd::Missing {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the image is shorter than it was when opened",
-                ));
-            }
-            // A direct read stops short only at the end of the file, and from there it could not go on: unaligned.
-            if read == 0 || (end == PastEnd::Zeros && self.direct && !done.is_multiple_of(BLOCK_SIZE)) {
-                buf[done..].fill(0);
-                return Ok(());
-            }
+            Ok(read)
+        })?;
+        if done < len && end == PastEnd::Missing {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the image is shorter than it was when opened"));
         }
+        buf[done..].fill(0);
         Ok(())
     }
 
@@ -121,16 +114,12 @@ impl DirectFile {
     }
 
     fn write_whole(&self, offset: u64, buf: &[u8], counters: &Counters) -> io::Result<()> {
-        let mut done = 0;
-        while done < buf.len() {
+        let done = transfer(buf.len(), |done| {
             let written = retry_on_intr(|| rustix::io::pwrite(&self.file, &buf[done..], offset + done as u64))?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
             counters.count_write(written);
-            done += written;
-        }
-        Ok(())
+            Ok(written)
+        })?;
+        if done < buf.len() { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) }
     }
 
     /// Makes contents and size durable.
@@ -153,6 +142,25 @@ impl DirectFile {
             Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
             Err(e) => Err(e.into()),
         }
+    }
+}
+
+/// Moves `len` bytes by as many calls of `step` as it takes; each is told how many have been moved and says how many more it has. Returns how many were moved
+/// when a step came to nothing. A transfer that breaks off inside a block goes on from that block's start: a direct one could not go on from inside.
+fn transfer(len: usize, mut step: impl FnMut(usize) -> io::Result<usize>) -> io::Result<usize> {
+    let (mut from, mut most) = (0, 0);
+    loop {
+        let moved = step(from)?;
+        let reached = from + moved;
+        if reached >= len {
+            return Ok(len);
+        }
+        if reached <= most {
+            // At the end, or no further than before.
+            return Ok(most);
+        }
+        most = reached;
+        from = reached - reached % BLOCK_SIZE;
     }
 }
 
@@ -198,6 +206,29 @@ mod tests {
         assert!(back[3..bytes + 3] == skewed[1..=bytes]);
         let traffic = counters.traffic();
         assert_eq!((traffic.read_bytes, traffic.written_bytes), (bytes as u64, bytes as u64));
+    }
+
+    /// A device that moves at most so many bytes at a time, up to its end.
+    fn moved_by(most: usize, end: usize, len: usize) -> (usize, Vec<usize>) {
+        let mut starts = Vec::new();
+        let done = transfer(len, |done| {
+            starts.push(done);
+            Ok(most.min(end.saturating_sub(done)))
+        });
+        (done.unwrap(), starts)
+    }
+
+    #[test]
+    fn a_short_transfer_goes_on_from_a_whole_block_until_nothing_moves() {
+        let block = BLOCK_SIZE;
+        assert_eq!(moved_by(block, 9 * block, 3 * block), (3 * block, vec![0, block, 2 * block]));
+        assert_eq!(moved_by(block + 512, 9 * block, 2 * block), (2 * block, vec![0, block]));
+        assert_eq!(moved_by(9 * block, 2 * block, 4 * block).0, 2 * block);
+        let (done, starts) = moved_by(9 * block, block + 100, 4 * block);
+        assert_eq!((done, starts), (block + 100, vec![0, block]));
+        assert_eq!(moved_by(512, 9 * block, 4 * block).0, 512, "no step comes to a whole block");
+        let failing = transfer(2 * block, |done| if done == 0 { Ok(block) } else { Err(Errno::IO.into()) });
+        assert_eq!(failing.unwrap_err().raw_os_error(), Some(Errno::IO.raw_os_error()));
     }
 
     #[test]

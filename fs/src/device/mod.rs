@@ -64,6 +64,13 @@ pub enum ZoneCondition {
     Offline,
 }
 
+impl ZoneCondition {
+    /// The device takes no writes to it and will not empty it any more.
+    pub fn has_failed(self) -> bool {
+        matches!(self, Self::ReadOnly | Self::Offline)
+    }
+}
+
 /// Shape and limits of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {

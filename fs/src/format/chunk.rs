@@ -7,7 +7,8 @@
 use super::DecodeError;
 use super::bytes::{Encode, Reader};
 use super::edit::Edit;
-use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, NodeId, WriteClock};
+use super::superblock::COUNTER_MAX;
+use crate::types::{BLOCK_SIZE, BlockAddr, Ino, Lsn, NodeId, WriteClock};
 
 /// "GLCK"
 pub const MAGIC: u32 = 0x4b43_4c47;
@@ -147,6 +148,9 @@ impl ChunkHeader {
             (u64::from(payload_blocks), payload_blocks <= PAYLOAD_MAX),
             (u64::from(overflow_blocks), overflow_blocks <= OVERFLOW_MAX),
             (u64::from(summary_bytes), summary_bytes as usize <= INLINE_LEN + overflow_blocks as usize * BLOCK_SIZE),
+            (header.epoch, header.epoch <= COUNTER_MAX),
+            (header.generation, header.generation <= COUNTER_MAX),
+            (header.flushed.0, header.flushed.0 <= COUNTER_MAX),
         ] {
             if !good {
                 return Err(DecodeError::BadValue { what: WHAT, value });
@@ -228,8 +232,13 @@ pub fn encode_page(index: u32, page: PageId, out: &mut Vec<u8>) {
     out.put_varint(page.index);
 }
 
-/// Checks a chunk's header block and overflow blocks against each other and decodes the summary.
-pub fn decode_summary(header: &ChunkHeader, head: &[u8], overflow: &[u8]) -> Result<Vec<Record>, DecodeError> {
+/// Checks a chunk's header block and overflow blocks against each other and puts the coded summary into `summary`.
+pub fn join_summary(
+    header: &ChunkHeader,
+    head: &[u8],
+    overflow: &[u8],
+    summary: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
     let stored = u32::from_le_bytes(head[CRC_AT..CRC_AT + 4].try_into().expect("four bytes"));
     let computed = checksum(head, overflow);
     if stored != computed {
@@ -237,8 +246,16 @@ pub fn decode_summary(header: &ChunkHeader, head: &[u8], overflow: &[u8]) -> Res
     }
     let len = header.summary_bytes as usize;
     let inline = len.min(INLINE_LEN);
-    let mut bytes = head[HEADER_LEN..HEADER_LEN + inline].to_vec();
-    bytes.extend_from_slice(overflow.get(..len - inline).ok_or(DecodeError::Truncated { what: WHAT })?);
+    summary.clear();
+    summary.extend_from_slice(&head[HEADER_LEN..HEADER_LEN + inline]);
+    summary.extend_from_slice(overflow.get(..len - inline).ok_or(DecodeError::Truncated { what: WHAT })?);
+    Ok(())
+}
+
+/// Checks a chunk's header block and overflow blocks against each other and decodes the summary.
+pub fn decode_summary(header: &ChunkHeader, head: &[u8], overflow: &[u8]) -> Result<Vec<Record>, DecodeError> {
+    let mut bytes = Vec::new();
+    join_summary(header, head, overflow, &mut bytes)?;
     let mut r = Reader::new(&bytes, WHAT);
     let mut records = Vec::new();
     while !r.is_empty() {
@@ -247,11 +264,50 @@ pub fn decode_summary(header: &ChunkHeader, head: &[u8], overflow: &[u8]) -> Res
     Ok(records)
 }
 
+/// Whose payload blocks a record says they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Blocks from `addr` on hold the file's blocks from `first` on.
+    Data {
+        ino: Ino,
+        first: u64,
+        addr: BlockAddr,
+        blocks: u32,
+    },
+    Node {
+        node: NodeId,
+        addr: BlockAddr,
+    },
+    Page {
+        page: PageId,
+        addr: BlockAddr,
+    },
+}
+
+/// Visits the claims of a summary in order, as far as it can be read. For the cleaner: it neither builds the records nor allocates.
+pub fn visit_claims(header: &ChunkHeader, summary: &[u8], mut visit: impl FnMut(Claim)) -> Result<(), DecodeError> {
+    let mut r = Reader::new(summary, WHAT);
+    while !r.is_empty() {
+        match r.u8()? {
+            1 => {
+                r.varint()?;
+                for _ in 0..r.varint()? {
+                    if let Some((ino, first, addr, blocks)) = Edit::skim(&mut r)? {
+                        visit(Claim::Data { ino, first, addr, blocks });
+                    }
+                }
+            }
+            tag => match decode_placed(tag, &mut r, header)? {
+                Record::Node { index, node } => visit(Claim::Node { node, addr: header.payload(index) }),
+                Record::Page { index, page } => visit(Claim::Page { page, addr: header.payload(index) }),
+                Record::Operation { .. } => unreachable!("an operation has no place"),
+            },
+        }
+    }
+    Ok(())
+}
+
 fn decode_record(r: &mut Reader<'_>, header: &ChunkHeader) -> Result<Record, DecodeError> {
-    let index = |r: &mut Reader<'_>| {
-        let index = r.varint_u32()?;
-        if index < header.payload_blocks { Ok(index) } else { Err(r.bad(u64::from(index))) }
-    };
     Ok(match r.u8()? {
         1 => {
             let lsn = Lsn(r.varint()?);
@@ -262,6 +318,17 @@ fn decode_record(r: &mut Reader<'_>, header: &ChunkHeader) -> Result<Record, Dec
             }
             Record::Operation { lsn, edits }
         }
+        tag => decode_placed(tag, r, header)?,
+    })
+}
+
+/// A record that names one block of the payload.
+fn decode_placed(tag: u8, r: &mut Reader<'_>, header: &ChunkHeader) -> Result<Record, DecodeError> {
+    let index = |r: &mut Reader<'_>| {
+        let index = r.varint_u32()?;
+        if index < header.payload_blocks { Ok(index) } else { Err(r.bad(u64::from(index))) }
+    };
+    Ok(match tag {
         2 => Record::Node { index: index(r)?, node: NodeId(r.varint()?) },
         3 => {
             let index = index(r)?;
@@ -276,7 +343,91 @@ fn decode_record(r: &mut Reader<'_>, header: &ChunkHeader) -> Result<Record, Dec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Ino;
+    use crate::format::key::{Key, Kind};
+    use crate::format::value::{Dirent, Extent, ExtentKind, Inode, Time, Value, Xattr};
+
+    /// One of everything that a summary can say.
+    fn every_record() -> Vec<Record> {
+        let data = |addr: u64, blocks: u32| Extent {
+            kind: ExtentKind::Data,
+            blocks,
+            addr: BlockAddr(addr),
+            birth: WriteClock(7),
+            interval: 3,
+            crcs: (0..blocks).collect(),
+        };
+        let promise = Extent { kind: ExtentKind::Unwritten, addr: BlockAddr::NONE, ..data(0, 9) };
+        let promise = Extent { crcs: Default::default(), ..promise };
+        let (ino, name): (Ino, Box<[u8]>) = (Ino(12), (*b"name").into());
+        let xattr = Xattr { name: name.clone(), value_len: 3, bytes: (*b"abc").into() };
+        let values = [
+            (Kind::Inode, Value::Inode(Box::new(Inode { nlink: 2, xattrs: 1, ..Inode::default() }))),
+            (Kind::Symlink, Value::Symlink((*b"/target").into())),
+            (Kind::Xattr, Value::Xattr(Box::new(xattr))),
+            (Kind::Dirent, Value::Dirent(Dirent { name, ino, dtype: 8 })),
+            (Kind::Orphan, Value::Orphan),
+        ];
+        let mut edits: Vec<_> =
+            values.into_iter().map(|(kind, value)| Edit::Put { key: Key::new(ino, kind, 5), value }).collect();
+        edits.extend([
+            Edit::Delete { key: Key::inode(ino) },
+            Edit::Map { ino, first: 4, extent: data(641, 9) },
+            Edit::Map { ino, first: 40, extent: promise },
+            Edit::Unmap { ino, first: 1 << 40, blocks: 3 },
+            Edit::Move { ino, first: 5, old: BlockAddr(3), new: BlockAddr(650), crcs: (0..7).collect() },
+            Edit::Lose { ino, first: 6, blocks: 1, old: BlockAddr(99) },
+            Edit::Written { ino, size: Some(77), time: Time { secs: -1, nanos: 9 } },
+        ]);
+        let page = PageId { table: TableId::Segments, level: 1, index: 4 };
+        vec![
+            Record::Operation { lsn: Lsn(3), edits },
+            Record::Node { index: 18, node: NodeId(99) },
+            Record::Page { index: 19, page },
+        ]
+    }
+
+    #[test]
+    fn claims_are_those_of_the_records() {
+        let records = every_record();
+        let mut summary = Vec::new();
+        let mut expected = Vec::new();
+        let header = ChunkHeader { addr: BlockAddr(640), payload_blocks: 20, ..ChunkHeader::default() };
+        for record in &records {
+            match record {
+                Record::Operation { lsn, edits } => {
+                    encode_operation(*lsn, edits, &mut summary);
+                    for edit in edits {
+                        let blocks = edit.blocks_written().count() as u32;
+                        if let Some((addr, (ino, first))) =
+                            edit.blocks_written().next().and_then(|(addr, _)| Some((addr, edit.owner_of(addr)?)))
+                        {
+                            expected.push(Claim::Data { ino, first, addr, blocks });
+                        }
+                    }
+                }
+                Record::Node { index, node } => {
+                    encode_node(*index, *node, &mut summary);
+                    expected.push(Claim::Node { node: *node, addr: header.payload(*index) });
+                }
+                Record::Page { index, page } => {
+                    encode_page(*index, *page, &mut summary);
+                    expected.push(Claim::Page { page: *page, addr: header.payload(*index) });
+                }
+            }
+        }
+        let mut seen = Vec::new();
+        visit_claims(&header, &summary, |claim| seen.push(claim)).unwrap();
+        assert_eq!((seen.len(), &seen), (4, &expected));
+        for len in 0..summary.len() {
+            let cut = visit_claims(&header, &summary[..len], |_| ());
+            let mut r = Reader::new(&summary[..len], WHAT);
+            let mut whole = Ok(());
+            while whole.is_ok() && !r.is_empty() {
+                whole = decode_record(&mut r, &header).map(drop);
+            }
+            assert_eq!(cut, whole, "cut after {len} bytes");
+        }
+    }
 
     #[test]
     fn a_chunk_with_overflow_survives_a_round_trip() {

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::DecodeError;
 use super::bytes::{Encode, Reader};
 use super::key::{Key, Kind};
+use super::superblock::COUNTER_MAX;
 use super::value::{EXTENT_BLOCKS_MAX, Extent, ExtentKind, Time, Value};
 use crate::types::{BlockAddr, Ino};
 
@@ -88,13 +89,20 @@ impl Edit {
         Ok(match r.u8()? {
             1 => {
                 let key = Key::decode(r)?;
+                if key.kind == Kind::Inode && key.ino.0 > COUNTER_MAX {
+                    return Err(r.bad(key.ino.0));
+                }
                 if key.kind == Kind::Extent {
                     return Err(r.bad(key.kind as u64));
                 }
                 Self::Put { key, value: Value::decode(key.kind, r)? }
             }
             2 => Self::Delete { key: Key::decode(r)? },
-            3 => Self::Map { ino: Ino(r.varint()?), first: r.varint()?, extent: Extent::decode(r)? },
+            3 => {
+                let (ino, first, extent) = (Ino(r.varint()?), r.varint()?, Extent::decode(r)?);
+                end(r, first, u64::from(extent.blocks))?;
+                Self::Map { ino, first, extent }
+            }
             4 => Self::Unmap { ino: Ino(r.varint()?), first: r.varint()?, blocks: r.varint()? },
             5 => {
                 let (ino, first) = (Ino(r.varint()?), r.varint()?);
@@ -103,18 +111,59 @@ impl Edit {
                 if blocks > EXTENT_BLOCKS_MAX {
                     return Err(r.bad(u64::from(blocks)));
                 }
+                for start in [first, old.0, new.0] {
+                    end(r, start, u64::from(blocks))?;
+                }
                 let crcs = (0..blocks).map(|_| r.u32()).collect::<Result<_, _>>()?;
                 Self::Move { ino, first, old, new, crcs }
             }
-            6 => Self::Lose {
-                ino: Ino(r.varint()?),
-                first: r.varint()?,
-                blocks: r.varint_u32()?,
-                old: BlockAddr(r.varint()?),
-            },
-            7 => Self::Written { ino: Ino(r.varint()?), size: r.varint()?.checked_sub(1), time: Time::decode(r)? },
+            6 => {
+                let (ino, first, blocks) = (Ino(r.varint()?), r.varint()?, r.varint_u32()?);
+                let old = BlockAddr(r.varint()?);
+                for start in [first, old.0] {
+                    end(r, start, u64::from(blocks))?;
+                }
+                Self::Lose { ino, first, blocks, old }
+            }
+            7 => {
+                let (ino, size) = (Ino(r.varint()?), r.varint()?.checked_sub(1));
+                match size {
+                    Some(size) if size > COUNTER_MAX => return Err(r.bad(size)),
+                    _ => Self::Written { ino, size, time: Time::decode(r)? },
+                }
+            }
             tag => return Err(r.bad(u64::from(tag))),
         })
+    }
+
+    /// Reads past an edit without making it: inode, file block, address and number of the data blocks that it maps, if it maps some.
+    pub fn skim(r: &mut Reader<'_>) -> Result<Option<(Ino, u64, BlockAddr, u32)>, DecodeError> {
+        let mut ahead = r.clone();
+        let mapped = match ahead.u8()? {
+            1 => {
+                let key = Key::decode(&mut ahead)?;
+                Value::skip(key.kind, &mut ahead)?;
+                None
+            }
+            3 => {
+                let (ino, first) = (Ino(ahead.varint()?), ahead.varint()?);
+                let extent = Extent::skim(&mut ahead)?;
+                (extent.kind == ExtentKind::Data).then_some((ino, first, extent.addr, extent.blocks))
+            }
+            5 => {
+                let (ino, first) = (Ino(ahead.varint()?), ahead.varint()?);
+                let (_, new) = (ahead.varint()?, BlockAddr(ahead.varint()?));
+                let blocks = ahead.varint_u32()?;
+                if blocks > EXTENT_BLOCKS_MAX {
+                    return Err(ahead.bad(u64::from(blocks)));
+                }
+                ahead.take(4 * blocks as usize)?;
+                (blocks > 0).then_some((ino, first, new, blocks))
+            }
+            _ => return Self::decode(r).map(|_| None),
+        };
+        *r = ahead;
+        Ok(mapped)
     }
 
     /// Addresses of the data blocks that this edit maps, each with its checksum.
@@ -139,4 +188,9 @@ impl Edit {
         let skip = addr.0.checked_sub(start.0).filter(|skip| *skip < blocks)?;
         Some((ino, first + skip))
     }
+}
+
+/// Refuses a run that ends beyond all numbers.
+fn end(r: &Reader<'_>, start: u64, blocks: u64) -> Result<u64, DecodeError> {
+    start.checked_add(blocks).ok_or_else(|| r.bad(start))
 }

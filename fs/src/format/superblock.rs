@@ -5,6 +5,7 @@
 
 use super::DecodeError;
 use super::bytes::{Encode, Reader};
+use super::table::NODES_MAX;
 use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, SegNo, WriteClock};
 
 /// "GLNF"
@@ -19,6 +20,8 @@ pub const ALLOCATION_MAX: usize = 480;
 pub const SCAN_MAX: usize = 64;
 /// Most log heads, the node head included.
 pub const HEADS_MAX: usize = 16;
+/// No counter of a checkpoint comes near this (2^60 blocks take an exabyte a second for a century), so sums of a few never overflow.
+pub const COUNTER_MAX: u64 = 1 << 60;
 /// Blocks of the two slots on a conventional device (or in a conventional first zone).
 pub const SLOTS: [BlockAddr; 2] = [BlockAddr(0), BlockAddr(8)];
 
@@ -193,7 +196,11 @@ impl Superblock {
         let mut checkpoint = Checkpoint::decode(&mut r, &identity)?;
         if identity.features.incompatible & EXTENDED_LOG != 0 {
             identity.features.incompatible &= !EXTENDED_LOG;
-            checkpoint.extended = Some(Lsn(r.u64()?));
+            let durable = r.u64()?;
+            if durable > COUNTER_MAX {
+                return Err(r.bad(durable));
+            }
+            checkpoint.extended = Some(Lsn(durable));
         }
         Ok(Self { identity, checkpoint })
     }
@@ -220,7 +227,7 @@ impl Identity {
         let identity = Self {
             uuid: r.take(16)?.try_into().expect("sixteen bytes"),
             fsid: r.u64()?,
-            label: String::from_utf8_lossy(r.bytes(LABEL_MAX)?).into_owned(),
+            label: decode_label(r)?,
             features: Features { compatible: r.u64()?, read_only_compatible: r.u64()?, incompatible: r.u64()? },
             segment_blocks: r.u32()?,
             segments: r.u32()?,
@@ -310,14 +317,12 @@ impl Checkpoint {
             table_blocks: r.u64()?,
             user_bytes: r.u64()?,
             device_bytes: r.u64()?,
-            heads: decode_positions(r, identity)?,
-            scan: decode_positions(r, identity)?,
+            heads: decode_positions(r, identity, HEADS_MAX)?,
+            scan: decode_positions(r, identity, SCAN_MAX)?,
             allocation: Vec::new(),
             extended: None,
         };
-        if checkpoint.frontier.0 > identity.segments {
-            return Err(r.bad(u64::from(checkpoint.frontier.0)));
-        }
+        checkpoint.check(identity, r)?;
         let count = r.u32()?;
         if count as usize > ALLOCATION_MAX {
             return Err(r.bad(u64::from(count)));
@@ -327,6 +332,40 @@ impl Checkpoint {
         }
         Ok(checkpoint)
     }
+}
+
+impl Checkpoint {
+    /// What no state can be, whatever the log says.
+    fn check(&self, identity: &Identity, r: &Reader<'_>) -> Result<(), DecodeError> {
+        if self.frontier.0 > identity.segments {
+            return Err(r.bad(u64::from(self.frontier.0)));
+        }
+        let counters = [
+            self.sequence,
+            self.epoch,
+            self.lsn.0,
+            self.write_clock.0,
+            self.next_ino,
+            self.next_generation,
+            self.promised_blocks,
+            self.user_bytes,
+            self.device_bytes,
+        ];
+        let blocks = u64::from(identity.segments) * u64::from(identity.segment_blocks);
+        let live = [self.data_blocks, self.node_blocks, self.table_blocks];
+        let limits = [(&counters[..], COUNTER_MAX), (&live[..], blocks), (&[self.next_node][..], NODES_MAX)];
+        for (values, most) in limits {
+            if let Some(value) = values.iter().find(|value| **value > most) {
+                return Err(r.bad(*value));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn decode_label(r: &mut Reader<'_>) -> Result<String, DecodeError> {
+    let bytes = r.bytes(LABEL_MAX)?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| r.bad(bytes.len() as u64))
 }
 
 fn encode_positions(positions: &[HeadPosition], out: &mut Vec<u8>) {
@@ -339,8 +378,11 @@ fn encode_positions(positions: &[HeadPosition], out: &mut Vec<u8>) {
     }
 }
 
-fn decode_positions(r: &mut Reader<'_>, identity: &Identity) -> Result<Vec<HeadPosition>, DecodeError> {
+fn decode_positions(r: &mut Reader<'_>, identity: &Identity, most: usize) -> Result<Vec<HeadPosition>, DecodeError> {
     let count = usize::from(r.u8()?);
+    if count > most {
+        return Err(r.bad(count as u64));
+    }
     let mut positions = Vec::with_capacity(count);
     for _ in 0..count {
         let head = r.u8()?;
@@ -419,6 +461,36 @@ mod tests {
         superblock.checkpoint.extended = None;
         assert_eq!(bit_of(&superblock), 0);
         assert_eq!(Superblock::decode(&superblock.encode()).unwrap(), superblock);
+    }
+
+    #[test]
+    fn what_no_checkpoint_can_say_is_refused() {
+        let lies: [fn(&mut Superblock); 7] = [
+            |s| s.checkpoint.epoch = COUNTER_MAX + 1,
+            |s| s.checkpoint.lsn = Lsn(u64::MAX),
+            |s| s.checkpoint.next_node = NODES_MAX + 1,
+            |s| s.checkpoint.data_blocks = u64::from(s.identity.segments) * u64::from(s.identity.segment_blocks) + 1,
+            |s| s.checkpoint.extended = Some(Lsn(u64::MAX)),
+            |s| s.checkpoint.heads.push(s.checkpoint.heads[0]),
+            |s| s.checkpoint.frontier = SegNo(s.identity.segments + 1),
+        ];
+        for (n, lie) in lies.into_iter().enumerate() {
+            let mut superblock = sample();
+            superblock.checkpoint.scan.truncate(8);
+            assert!(Superblock::decode(&superblock.encode()).is_ok());
+            lie(&mut superblock);
+            assert!(Superblock::decode(&superblock.encode()).is_err(), "lie {n}");
+        }
+    }
+
+    #[test]
+    fn a_label_that_is_no_text_is_refused() {
+        let mut block = sample().encode();
+        block[HEADER_LEN + 25] = 0xff;
+        block[12..16].fill(0);
+        let crc = crc32fast::hash(&block);
+        block[12..16].copy_from_slice(&crc.to_le_bytes());
+        assert!(matches!(Superblock::decode(&block), Err(DecodeError::BadValue { .. })));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub const REFS_PER_PAGE: usize = (BLOCK_SIZE - HEADER_LEN) / REF_LEN;
 pub const SEGMENTS_PER_PAGE: usize = (BLOCK_SIZE - HEADER_LEN) / SEGMENT_LEN;
 /// Levels of the node table: 252^4 nodes.
 pub const NODE_LEVELS: u8 = 4;
+/// Node ids that the table has room for.
+pub const NODES_MAX: u64 = (REFS_PER_PAGE as u64).pow(NODE_LEVELS as u32);
 /// Levels of the segment table: 126 * 252^2 segments.
 pub const SEGMENT_LEVELS: u8 = 3;
 

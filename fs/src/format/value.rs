@@ -163,6 +163,31 @@ impl Value {
         })
     }
 
+    /// Reads past an item of kind `kind`, which is no extent, without making it.
+    pub fn skip(kind: Kind, r: &mut Reader<'_>) -> Result<(), DecodeError> {
+        match kind {
+            Kind::Inode => {
+                Inode::decode(r)?;
+            }
+            Kind::Symlink => {
+                r.bytes(PART_MAX)?;
+            }
+            Kind::Xattr => {
+                r.bytes(NAME_MAX)?;
+                r.varint_u32()?;
+                r.bytes(PART_MAX)?;
+            }
+            Kind::Dirent => {
+                r.bytes(NAME_MAX)?;
+                r.varint()?;
+                r.u8()?;
+            }
+            Kind::Extent => return Err(r.bad(kind as u64)),
+            Kind::Orphan => {}
+        }
+        Ok(())
+    }
+
     /// Whether the variant fits a key of kind `kind`.
     pub fn is_of(&self, kind: Kind) -> bool {
         matches!(
@@ -326,6 +351,25 @@ impl Extent {
     }
 
     pub fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut extent = Self::decode_head(r)?;
+        if extent.kind == ExtentKind::Data {
+            for _ in 0..extent.blocks {
+                extent.crcs.push(r.u32()?);
+            }
+        }
+        Ok(extent)
+    }
+
+    /// The same without the checksums, which are read past.
+    pub fn skim(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let extent = Self::decode_head(r)?;
+        if extent.kind == ExtentKind::Data {
+            r.take(4 * extent.blocks as usize)?;
+        }
+        Ok(extent)
+    }
+
+    fn decode_head(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let kind = match r.u8()? {
             0 => ExtentKind::Data,
             1 => ExtentKind::Unwritten,
@@ -340,11 +384,11 @@ impl Extent {
             Self { kind, blocks, addr: BlockAddr::NONE, birth: WriteClock(0), interval: 0, crcs: SmallVec::new() };
         if kind == ExtentKind::Data {
             extent.addr = BlockAddr(r.varint()?);
+            if extent.addr.0.checked_add(u64::from(blocks)).is_none() {
+                return Err(r.bad(extent.addr.0));
+            }
             extent.birth = WriteClock(r.varint()?);
             extent.interval = r.u8()?;
-            for _ in 0..blocks {
-                extent.crcs.push(r.u32()?);
-            }
         }
         Ok(extent)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::format::superblock::Identity;
 use crate::types::{BlockAddr, SegNo};
 
 /// A set of numbers that are mostly dense, in pieces.
@@ -47,6 +48,16 @@ pub struct LogSpace {
 }
 
 impl LogSpace {
+    /// That of an image whose segments can be written up to `capacity`.
+    pub fn of(identity: &Identity, capacity: u32) -> Self {
+        Self {
+            first_segment: identity.first_segment,
+            segments: identity.segments,
+            segment_blocks: identity.segment_blocks,
+            capacity,
+        }
+    }
+
     /// Segment and offset of a run that lies within one segment's writable blocks, behind a chunk header.
     pub fn place(&self, addr: BlockAddr, blocks: u32) -> Option<(SegNo, u32)> {
         let size = u64::from(self.segment_blocks);
@@ -96,6 +107,15 @@ impl LiveBlocks {
     /// Live offsets of a segment in order.
     pub fn of(&self, segment: SegNo) -> impl Iterator<Item = u32> + '_ {
         self.segments.get(&segment).into_iter().flat_map(|(bits, _)| bits.iter()).map(|n| n as u32)
+    }
+
+    /// Marks everything that `other` has.
+    pub fn join(&mut self, other: &Self) {
+        for segment in other.segments() {
+            for (offset, blocks) in runs(other.of(segment)) {
+                self.mark(segment, offset, blocks);
+            }
+        }
     }
 
     pub fn segments(&self) -> impl Iterator<Item = SegNo> + '_ {

@@ -44,7 +44,8 @@ impl std::fmt::Display for Owner {
     }
 }
 
-/// One inconsistency. `Display` is one line for people; the JSON has a `kind` and the places.
+/// One inconsistency. `Display` is one line for people; the JSON has a `kind` and the places. `repair` has something to do about each but
+/// for two, which are no errors: `BadSlot`, which the next checkpoint goes over, and `LostBlocks`, which is what is left once data is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Finding {

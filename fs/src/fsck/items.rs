@@ -10,9 +10,9 @@ use super::names::{self, PROBE_BITS};
 use super::report::Report;
 
 /// Set in the offset of a file that is listed to be trimmed.
-const TRIM: u64 = 1 << 63;
+pub(crate) const TRIM: u64 = 1 << 63;
 /// Largest size of a file in bytes: what an `off_t` can say.
-const SIZE_MAX: u64 = i64::MAX as u64;
+pub(crate) const SIZE_MAX: u64 = i64::MAX as u64;
 const TYPES: [(u8, &str); 7] = [
     (1, "FIFO"),
     (2, "character device"),
@@ -22,9 +22,9 @@ const TYPES: [(u8, &str); 7] = [
     (10, "symbolic link"),
     (12, "socket"),
 ];
-const DT_DIR: u8 = 4;
-const DT_REG: u8 = 8;
-const DT_LNK: u8 = 10;
+pub(crate) const DT_DIR: u8 = 4;
+pub(crate) const DT_REG: u8 = 8;
+pub(crate) const DT_LNK: u8 = 10;
 
 /// The parts of one extended attribute seen so far.
 struct XattrParts {

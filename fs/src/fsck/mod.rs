@@ -6,12 +6,12 @@
 //! In this order: superblock slots, table pages and the nodes that they name, replay, the tree with all its items and their data,
 //! names and links, segments (I1, I2, I3), totals. Memory: a bit per live block and node, an entry per inode.
 
-mod blocks;
+pub(crate) mod blocks;
 mod data;
 mod finding;
 mod items;
 mod links;
-mod names;
+pub(crate) mod names;
 mod report;
 mod segments;
 mod slots;
@@ -33,6 +33,8 @@ use crate::meta::volume::{Volume, VolumeOptions};
 use crate::types::{BLOCK_SIZE, Ino};
 
 pub use finding::{Finding, Owner, Severity};
+pub(crate) use items::{Counted, DT_DIR, DT_LNK, DT_REG, SIZE_MAX, TRIM};
+pub(crate) use links::{dtype_of, is_dir};
 pub use report::{Report, STATUS_CLEAN, STATUS_ERRORS, STATUS_OPERATIONAL};
 
 use blocks::{Bits, LiveBlocks, LogSpace};
@@ -41,6 +43,9 @@ use items::ItemCheck;
 use segments::SegmentCheck;
 use tables::{TableWalk, Tables};
 use walk::TreeWalk;
+
+/// What is said of a device that has not even the beginning of a superblock slot.
+pub(crate) const NOT_OURS: &str = "not a gleanfs image";
 
 /// How to check.
 #[derive(Clone, Copy, Debug)]
@@ -82,21 +87,27 @@ impl Progress<'_> {
 pub fn check(device: Arc<dyn Device>, options: &CheckOptions, progress: ProgressFn<'_>) -> Result<Report> {
     let mut report = Report::new(options.findings_max);
     let Some(superblock) = slots::read(&device, &mut report)? else { return Ok(report) };
-    let Superblock { identity, checkpoint } = &superblock;
+    check_superblock(device, &superblock, options, report, progress)
+}
+
+/// [`check`] of the state that `superblock` names, whether or not a slot holds it. What was found before goes on in `report`.
+pub(crate) fn check_superblock(
+    device: Arc<dyn Device>,
+    superblock: &Superblock,
+    options: &CheckOptions,
+    mut report: Report,
+    progress: ProgressFn<'_>,
+) -> Result<Report> {
+    let Superblock { identity, checkpoint } = superblock;
     report.clean = checkpoint.clean;
-    let space = LogSpace {
-        first_segment: identity.first_segment,
-        segments: identity.segments,
-        segment_blocks: identity.segment_blocks,
-        capacity: segment_capacity(&*device, identity.first_segment)?,
-    };
+    let space = LogSpace::of(identity, segment_capacity(&*device, identity.first_segment)?);
     let blocks = [checkpoint.data_blocks, checkpoint.node_blocks, checkpoint.table_blocks];
     let all = blocks.iter().fold(0u64, |sum, n| sum.saturating_add(*n)).saturating_mul(BLOCK_SIZE as u64);
     let mut progress = Progress { done: 0, all, tell: progress };
     let mut live = LiveBlocks::default();
     let tables = check_tables(&*device, identity, checkpoint, space, &mut report, &mut live, &mut progress);
     report.checked_bytes = progress.done;
-    let Some(volume) = open(&device, options, &mut report)? else { return Ok(report) };
+    let Some(volume) = open(&device, superblock, options, &mut report)? else { return Ok(report) };
     if checkpoint.extended.is_some() {
         slots::check_extension(&volume, &mut report);
     }
@@ -135,7 +146,12 @@ fn check_tables(
 }
 
 /// The state with the log replayed, in memory. `None` if the image has none, which is a finding.
-fn open(device: &Arc<dyn Device>, options: &CheckOptions, report: &mut Report) -> Result<Option<Volume>> {
+fn open(
+    device: &Arc<dyn Device>,
+    superblock: &Superblock,
+    options: &CheckOptions,
+    report: &mut Report,
+) -> Result<Option<Volume>> {
     let volume_options = VolumeOptions {
         read_only: true,
         cache_bytes: options.cache_bytes,
@@ -146,9 +162,14 @@ fn open(device: &Arc<dyn Device>, options: &CheckOptions, report: &mut Report) -
     let device = Arc::clone(device);
     // Replay asserts what the running filesystem may rely on, counts for example. On an image that breaks it, which only a checksummed
     // lie can, a check has to say so and not to die. Nothing of the volume outlives the panic.
-    let opened = catch_unwind(AssertUnwindSafe(|| Volume::open(device, volume_options)));
+    let opened = catch_unwind(AssertUnwindSafe(|| Volume::open_at(device, superblock.clone(), volume_options)));
     let why = match opened {
-        Ok(Ok(volume)) => return Ok(Some(volume)),
+        Ok(Ok(volume)) => {
+            if let Some(why) = volume.contradiction() {
+                report.add(Finding::NotMountable { why });
+            }
+            return Ok(Some(volume));
+        }
         Ok(Err(e @ Error::Refused(_))) => return Err(e),
         Ok(Err(e)) => e.to_string(),
         Err(panic) => match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
@@ -159,6 +180,32 @@ fn open(device: &Arc<dyn Device>, options: &CheckOptions, report: &mut Report) -
     };
     report.add(Finding::NotMountable { why });
     Ok(None)
+}
+
+/// What a walk over the tree leaves to know beside its findings.
+pub(crate) struct SeenTree {
+    pub counted: Counted,
+    /// Parts of the tree could not be read.
+    pub incomplete: bool,
+}
+
+/// The tree of a volume whose node table has entries for `node_ids`, all of them in memory or readable. Marks what is live.
+pub(crate) fn check_tree(
+    volume: &Volume,
+    options: &CheckOptions,
+    node_ids: Bits,
+    live: &mut LiveBlocks,
+    progress: ProgressFn<'_>,
+) -> Result<(Report, SeenTree)> {
+    let mut report = Report::new(options.findings_max);
+    let identity = volume.identity();
+    let space = LogSpace::of(&identity, segment_capacity(&**volume.device(), identity.first_segment)?);
+    let all = volume.checkpoints.lock().last.data_blocks.saturating_mul(BLOCK_SIZE as u64);
+    let mut progress = Progress { done: 0, all, tell: progress };
+    let tables = Tables { node_ids, ..Tables::default() };
+    let mut check = StateCheck { volume, space, options, tables: &tables, report: &mut report };
+    let seen = check.tree(live, &mut progress);
+    Ok((report, seen))
 }
 
 /// Checks the state after replay.
@@ -172,6 +219,17 @@ struct StateCheck<'a> {
 
 impl StateCheck<'_> {
     fn run(&mut self, live: &mut LiveBlocks, progress: &mut Progress<'_>) {
+        let seen = self.tree(live, progress);
+        if !seen.incomplete {
+            self.totals(&seen.counted);
+        }
+        self.report.live_blocks = live.total();
+        let incomplete = seen.incomplete;
+        SegmentCheck { volume: self.volume, space: self.space, live, report: self.report, incomplete }.run();
+    }
+
+    /// The tree, its items with their data, and names.
+    fn tree(&mut self, live: &mut LiveBlocks, progress: &mut Progress<'_>) -> SeenTree {
         let mut items = ItemCheck::new(self.volume.hash_key(), self.volume.write_clock());
         let mut walk = TreeWalk::new(self.volume, &self.tables.bad_nodes);
         {
@@ -191,10 +249,8 @@ impl StateCheck<'_> {
         if !incomplete {
             self.leaked(&walk.reached);
             self.names(&mut items);
-            self.totals(&items);
         }
-        self.report.live_blocks = live.total();
-        SegmentCheck { volume: self.volume, space: self.space, live, report: self.report, incomplete }.run();
+        SeenTree { counted: items.counted, incomplete }
     }
 
     /// Nodes in the table that neither the tree has nor replay has freed.
@@ -234,20 +290,20 @@ impl StateCheck<'_> {
         }
     }
 
-    fn totals(&mut self, items: &ItemCheck) {
+    fn totals(&mut self, counted: &Counted) {
         let (totals, next) = {
             let state = self.volume.state.read();
             (state.totals, state.next_ino)
         };
         for (what, stored, counted) in [
-            ("blocks of data", totals.data_blocks, items.counted.data),
-            ("promised blocks", totals.promised_blocks, items.counted.promised),
+            ("blocks of data", totals.data_blocks, counted.data),
+            ("promised blocks", totals.promised_blocks, counted.promised),
         ] {
             if stored != counted {
                 self.report.add(Finding::Total { what, stored, counted });
             }
         }
-        let used = items.counted.ino_max;
+        let used = counted.ino_max;
         if used >= next {
             self.report.add(Finding::NextNumber { what: "inode number", used, next });
         }

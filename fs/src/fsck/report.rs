@@ -49,11 +49,11 @@ fn with_lines<S: Serializer>(findings: &[Finding], serializer: S) -> Result<S::O
 }
 
 impl Report {
-    pub(super) fn new(findings_max: usize) -> Self {
+    pub(crate) fn new(findings_max: usize) -> Self {
         Self { findings_max, ..Self::default() }
     }
 
-    pub(super) fn add(&mut self, finding: Finding) {
+    pub(crate) fn add(&mut self, finding: Finding) {
         self.errors += u64::from(finding.severity() == Severity::Error);
         if self.findings.len() < self.findings_max {
             self.findings.push(finding);

@@ -70,6 +70,10 @@ impl SegmentCheck<'_> {
         let log = &self.volume.log;
         let start = self.space.address(segment, 0);
         let mut scan = SegmentScan::new(&*log.device, log.shape.fsid, segment, start, 0, self.space.capacity);
+        if let Some(p) = head {
+            // What a head adds carries its generation, so chunks of another one would hide all that follows.
+            scan = scan.of_generation(p.generation);
+        }
         let mut claimed = Bits::default();
         // A chunk that cannot be read ends the scan: what it and those behind it hold is unclaimed.
         while let Ok(Some(chunk)) = scan.next_chunk() {

@@ -37,7 +37,7 @@ pub(super) fn read(device: &Arc<dyn Device>, report: &mut Report) -> Result<Opti
     }
     let Some(newest) = good.iter().max_by_key(|s| s.checkpoint.sequence).cloned() else {
         let Some(why) = bad.into_iter().find_map(|(_, why)| why) else {
-            return Err(Error::Refused("not a gleanfs image".into()));
+            return Err(Error::Refused(super::NOT_OURS.into()));
         };
         report.add(Finding::NoSuperblock { why });
         return Ok(None);

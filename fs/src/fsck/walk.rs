@@ -16,16 +16,18 @@ use super::finding::Finding;
 use super::report::Report;
 
 /// Where a node must fit.
-struct Place {
-    id: NodeId,
-    parent: NodeId,
-    level: Option<u8>,
-    lower: Key,
-    upper: Option<Key>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub id: NodeId,
+    pub parent: NodeId,
+    /// `None`: the root, whose level only itself says.
+    pub level: Option<u8>,
+    pub lower: Key,
+    pub upper: Option<Key>,
 }
 
 /// A walk over the tree of a volume that nobody changes. Memory: one bit per node, and a level's siblings.
-pub(super) struct TreeWalk<'a> {
+pub(crate) struct TreeWalk<'a> {
     pub volume: &'a Volume,
     pub next_node: NodeId,
     /// Nodes told to be bad already.
@@ -34,12 +36,25 @@ pub(super) struct TreeWalk<'a> {
     pub nodes: u64,
     /// Some nodes could not be read: items are missing that may well exist.
     pub incomplete: bool,
+    /// Places whose node could not be read or is not the right one.
+    pub lost: Vec<Place>,
+    /// A node is reached twice, or has keys that belong elsewhere: the index above the leaves is not to be trusted.
+    pub crooked: bool,
 }
 
 impl<'a> TreeWalk<'a> {
     pub fn new(volume: &'a Volume, bad: &'a Bits) -> Self {
         let next_node = volume.state.read().tree.next_node();
-        Self { volume, next_node, bad, reached: Bits::default(), nodes: 0, incomplete: false }
+        Self {
+            volume,
+            next_node,
+            bad,
+            reached: Bits::default(),
+            nodes: 0,
+            incomplete: false,
+            lost: Vec::new(),
+            crooked: false,
+        }
     }
 
     /// Hands every item to `visit`.
@@ -49,6 +64,7 @@ impl<'a> TreeWalk<'a> {
         while let Some(place) = stack.pop() {
             let Some(node) = self.enter(&place, report) else {
                 self.incomplete = true;
+                self.lost.push(place);
                 continue;
             };
             for (key, value) in node.keys().iter().zip(node.values()) {
@@ -76,6 +92,7 @@ impl<'a> TreeWalk<'a> {
         }
         if !self.reached.insert(id.0) {
             report.add(Finding::NodeReachedTwice { node: id, parent });
+            self.crooked = true;
             return None;
         }
         let node = match fetch(self.volume, id) {
@@ -95,6 +112,7 @@ impl<'a> TreeWalk<'a> {
         match misplaced(&node, place) {
             None => Some(node),
             Some((why, usable)) => {
+                self.crooked = true;
                 report.add(Finding::NodeMisplaced { node: id, parent, why });
                 usable.then_some(node)
             }

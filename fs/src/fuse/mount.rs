@@ -37,8 +37,9 @@ fn open_device() -> Result<File> {
 
 /// The options of the kernel's own (`fs/fuse/inode.c`, `fuse_fs_parameters`).
 fn mount_data(device: i32, options: &MountOptions) -> String {
+    let (user, group) = options.owner;
     let mut data = format!(
-        "fd={device},rootmode={:o},user_id=0,group_id=0,default_permissions,max_read={READ_BYTES_MAX}",
+        "fd={device},rootmode={:o},user_id={user},group_id={group},default_permissions,max_read={READ_BYTES_MAX}",
         libc::S_IFDIR
     );
     if options.allow_other {
@@ -137,6 +138,8 @@ mod tests {
             mount_data(5, &options),
             "fd=5,rootmode=40000,user_id=0,group_id=0,default_permissions,max_read=1048576"
         );
+        options.owner = (1000, 100);
+        assert!(mount_data(5, &options).contains(",user_id=1000,group_id=100,"));
         options.set("noatime");
         options.set("ro");
         options.allow_other = true;

@@ -19,6 +19,8 @@ pub struct MountOptions {
     pub dirsync: bool,
     /// Let users other than the one who mounts use the filesystem. A user who is not root may be denied this.
     pub allow_other: bool,
+    /// User and group whose mount it is, where root mounts for somebody: they may unmount it.
+    pub owner: (u32, u32),
     /// Let the kernel collect written pages and write them later (I7: then ENOSPC may surface at fsync or close).
     pub writeback: bool,
     /// Threads that answer requests, at least 1.
@@ -41,6 +43,7 @@ impl Default for MountOptions {
             sync: false,
             dirsync: false,
             allow_other: rustix::process::geteuid().is_root(),
+            owner: (0, 0),
             writeback: true,
             // Throttled writes sleep on their threads; the others answer reads meanwhile.
             threads: 8,

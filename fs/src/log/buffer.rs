@@ -67,8 +67,4 @@ impl ChunkBuf {
         // never filled again.
         unsafe { std::ptr::copy_nonoverlapping(start, buf.as_mut_ptr(), len) }
     }
-
-    pub fn into_memory(self) -> AlignedBuf {
-        self.memory
-    }
 }

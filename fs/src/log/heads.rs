@@ -1,20 +1,24 @@
 //! Log heads: which segment each fills, its open chunk, and the chunks that are not written yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::device::aligned::AlignedBuf;
+use crate::error::Result;
 use crate::format::chunk::{CHUNK_BLOCKS_MAX, PAYLOAD_MAX, SUMMARY_MAX, overflow_blocks};
 use crate::format::superblock::{HEADS_MAX, HeadPosition};
 use crate::types::{BlockAddr, Lsn, SegNo};
 
 use super::LogShape;
 use super::buffer::ChunkBuf;
+use super::pending::{PendingChunks, Spare};
 
 /// Number of a log head: one per lifetime class, and [`NODE_HEAD`].
 pub type HeadId = u8;
 /// The head that only checkpoints write: nodes and table pages.
 pub const NODE_HEAD: HeadId = HEADS_MAX as u8 - 1;
+
+/// Segments for which there is room among those that are ready or being made so; a few are, whoever asks.
+const PREPARED_ROOM: usize = 64;
 
 /// Who wants to open a segment; decides how many must be left after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +63,6 @@ pub struct OpenSegment {
     pub generation: u64,
 }
 
-#[derive(Default)]
 pub struct Head {
     pub segment: Option<OpenSegment>,
     /// Serial of the open chunk.
@@ -68,6 +71,12 @@ pub struct Head {
     pub queue: VecDeque<u64>,
     /// Chunks handed to a writer and not written yet.
     pub writing: u32,
+}
+
+impl Head {
+    fn with_room(chunks: usize) -> Self {
+        Self { segment: None, open: None, queue: VecDeque::with_capacity(chunks), writing: 0 }
+    }
 }
 
 /// A chunk that is not written yet.
@@ -87,6 +96,8 @@ pub struct Pending {
     /// Writers between reservation and commit.
     pub pins: u32,
     pub closed: bool,
+    /// Times that it was taken elsewhere because the device refused it.
+    pub detours: u8,
 }
 
 impl Pending {
@@ -128,14 +139,13 @@ impl Pending {
 /// All heads and all chunks that are not written yet.
 pub struct Heads {
     pub heads: Vec<Head>,
-    pub pending: BTreeMap<u64, Pending>,
-    by_addr: BTreeMap<BlockAddr, u64>,
+    pub pending: PendingChunks,
     next_serial: u64,
     /// Free segments that may be opened, in order: reserved on the medium, being reserved by some thread, and not yet.
     pub prepared: VecDeque<SegNo>,
     pub preparing: Vec<SegNo>,
     pub allocation: VecDeque<SegNo>,
-    pub buffers: Vec<AlignedBuf>,
+    pub spare: Vec<Spare>,
     pub reserves: Reserves,
     /// Segments of the checkpoint's reserve that the cleaner may open until the next one.
     lent: usize,
@@ -146,14 +156,13 @@ pub struct Heads {
 impl Heads {
     pub fn new(shape: &LogShape) -> Self {
         Self {
-            heads: (0..HEADS_MAX).map(|_| Head::default()).collect(),
-            pending: BTreeMap::new(),
-            by_addr: BTreeMap::new(),
+            heads: (0..HEADS_MAX).map(|_| Head::with_room(shape.buffers)).collect(),
+            pending: PendingChunks::with_room(shape.buffers),
             next_serial: 1,
-            prepared: VecDeque::new(),
-            preparing: Vec::new(),
+            prepared: VecDeque::with_capacity(PREPARED_ROOM),
+            preparing: Vec::with_capacity(PREPARED_ROOM),
             allocation: VecDeque::new(),
-            buffers: (0..shape.buffers).map(|_| AlignedBuf::new(CHUNK_BLOCKS_MAX as usize)).collect(),
+            spare: (0..shape.buffers).map(|_| Spare::default()).collect(),
             reserves: Reserves::default(),
             lent: 0,
             next_generation: 1,
@@ -188,15 +197,24 @@ impl Heads {
         if self.allocation.len() <= self.kept_from(Purpose::Cleaner) {
             return None;
         }
+        self.claim_any()
+    }
+
+    /// The same out of what is kept for the checkpoint, which asks.
+    pub fn claim_any(&mut self) -> Option<SegNo> {
         let seg = self.allocation.pop_front()?;
         self.preparing.push(seg);
         Some(seg)
     }
 
-    /// It is ready, or goes back to where it was.
-    pub fn settle_claim(&mut self, seg: SegNo, is_ready: bool) {
+    /// It is ready, or goes back to where it was unless the device will not have it.
+    pub fn settle_claim(&mut self, seg: SegNo, is_ready: bool, is_lost: bool) {
         self.preparing.retain(|claimed| *claimed != seg);
-        if is_ready { self.prepared.push_back(seg) } else { self.allocation.push_front(seg) }
+        if is_ready {
+            self.prepared.push_back(seg);
+        } else if !is_lost {
+            self.allocation.push_front(seg);
+        }
     }
 
     pub fn may_open(&self, purpose: Purpose) -> bool {
@@ -223,51 +241,54 @@ impl Heads {
         self.lent = 0;
     }
 
-    /// Adds a chunk at `start`; its buffer comes from the pool, which must not be empty.
+    /// Adds a chunk at `start`; its memory comes from the pool, which must not be empty.
     pub fn open_chunk(&mut self, head: HeadId, open: OpenSegment, start: BlockAddr) -> u64 {
-        let memory = self.buffers.pop().expect("the caller saw a free buffer");
+        let Spare { mut chunk, summary } = self.spare.pop().expect("the caller saw a spare chunk");
+        Arc::get_mut(&mut chunk).expect("nobody holds a spare chunk").start = start;
         let serial = self.next_serial;
         self.next_serial += 1;
-        self.pending.insert(
+        self.pending.push(
             serial,
             Pending {
-                chunk: Arc::new(ChunkBuf::new(start, memory)),
+                chunk,
                 head,
                 seg: open.seg,
                 generation: open.generation,
                 payload: 0,
-                summary: Vec::with_capacity(8192),
+                summary,
                 summary_reserved: 0,
                 overflow: 0,
                 lsn_first: Lsn(0),
                 lsn_last: Lsn(0),
                 pins: 0,
                 closed: false,
+                detours: 0,
             },
         );
-        self.by_addr.insert(start, serial);
         let head = &mut self.heads[usize::from(head)];
         head.open = Some(serial);
         head.queue.push_back(serial);
         serial
     }
 
-    /// Forgets a written chunk and gives its memory back once the last reader is gone.
+    /// Changes where a pending chunk stands.
+    pub fn readdress(&mut self, serial: u64, change: impl FnOnce(&mut Pending) -> Result<()>) -> Result<()> {
+        self.pending.readdress(serial, change)
+    }
+
+    /// Forgets a written chunk.
     pub fn retire(&mut self, serial: u64) -> Pending {
-        let pending = self.pending.remove(&serial).expect("a written chunk was pending");
-        self.by_addr.remove(&pending.chunk.start);
-        pending
+        self.pending.remove(serial).expect("a written chunk was pending")
     }
 
     /// The pending chunk that holds `addr`.
     pub fn find(&self, addr: BlockAddr) -> Option<Arc<ChunkBuf>> {
-        let (start, serial) = self.by_addr.range(..=addr).next_back()?;
-        let pending = &self.pending[serial];
-        (addr.0 - start.0 <= u64::from(pending.payload)).then(|| Arc::clone(&pending.chunk))
+        let pending = self.pending.at_or_before(addr)?;
+        (addr.0 - pending.chunk.start.0 <= u64::from(pending.payload)).then(|| Arc::clone(&pending.chunk))
     }
 
     pub fn oldest_serial(&self) -> Option<u64> {
-        self.pending.keys().next().copied()
+        self.pending.oldest_serial()
     }
 
     pub fn last_serial(&self) -> u64 {

@@ -11,26 +11,32 @@
 //! acknowledged by [`Log::sync`] only after its chunk and all before it are written and the device is flushed).
 
 mod buffer;
+mod detour;
 mod heads;
+mod number_set;
+mod pending;
 mod planner;
+pub(crate) mod refusals;
 pub mod scan;
 pub mod segments;
 mod ticket;
 mod writers;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::Condvar;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::chunk::{CHUNK_BLOCKS_MAX, PAYLOAD_MAX};
 use crate::format::superblock::{Checkpoint, HeadPosition};
+use crate::lock_order::{Mutex, MutexGuard, Place};
 use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, SegNo, WriteClock};
 
+pub(crate) use detour::{Detours, Refused};
 pub use heads::{HeadId, NODE_HEAD, Purpose, Reserves};
 pub use planner::{PlannedChunk, Planner};
 pub use ticket::Ticket;
@@ -69,6 +75,8 @@ pub struct Log {
     flushed: AtomicU64,
     /// The epoch that chunks carry.
     epoch: AtomicU64,
+    /// Who takes refused chunks elsewhere; weak, since the volume holds the log.
+    detours: OnceLock<Weak<dyn Detours>>,
 }
 
 /// What the leaf lock guards.
@@ -81,6 +89,8 @@ pub(crate) struct Inner {
     write_clock: WriteClock,
     /// Blocks given to chunks since the last checkpoint was taken.
     blocks_since_checkpoint: u64,
+    /// Chunks that were taken elsewhere: addresses of what is mapped have changed.
+    detours: u64,
     failed: Option<String>,
     stopping: bool,
 }
@@ -104,24 +114,29 @@ impl Log {
     /// A log that goes on where `checkpoint` and roll-forward left it.
     pub fn new(device: Arc<dyn Device>, shape: LogShape, segments: SegmentTable) -> Arc<Self> {
         Arc::new(Self {
-            inner: Mutex::new(Inner {
-                heads: Heads::new(&shape),
-                segments,
-                jobs: VecDeque::new(),
-                last_lsn: Lsn(0),
-                write_clock: WriteClock(0),
-                blocks_since_checkpoint: 0,
-                failed: None,
-                stopping: false,
-            }),
+            inner: Mutex::new(
+                Place::Log,
+                Inner {
+                    heads: Heads::new(&shape),
+                    segments,
+                    jobs: VecDeque::with_capacity(2 * shape.buffers),
+                    last_lsn: Lsn(0),
+                    write_clock: WriteClock(0),
+                    blocks_since_checkpoint: 0,
+                    detours: 0,
+                    failed: None,
+                    stopping: false,
+                },
+            ),
             device,
             shape,
             changed: Condvar::new(),
             work: Condvar::new(),
-            flush: Mutex::default(),
+            flush: Mutex::new(Place::Flush, FlushRounds::default()),
             flush_done: Condvar::new(),
             flushed: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            detours: OnceLock::new(),
         })
     }
 
@@ -170,7 +185,7 @@ impl Log {
     pub fn has_room(&self, purpose: Purpose) -> bool {
         let inner = self.inner.lock();
         let heads = &inner.heads;
-        heads.may_open(purpose) && !heads.prepared.is_empty() && !heads.buffers.is_empty()
+        heads.may_open(purpose) && !heads.prepared.is_empty() && !heads.spare.is_empty()
     }
 
     /// Whether there is a segment for somebody with this purpose.
@@ -214,7 +229,7 @@ impl Log {
     pub fn wait_for_change(&self, timeout: Duration) {
         let mut inner = self.inner.lock();
         if inner.failed.is_none() {
-            self.changed.wait_for(&mut inner, timeout);
+            inner.wait_for(&self.changed, timeout);
         }
     }
 
@@ -268,18 +283,21 @@ impl Log {
             if inner.heads.oldest_serial().is_none_or(|oldest| oldest > last_serial) {
                 return Ok(());
             }
-            self.changed.wait(&mut inner);
+            inner.wait(&self.changed);
         }
     }
 
     /// One flush that starts after the call, shared with everybody who waits for one (group commit).
+    ///
+    /// After a failed one there is no other: the device may have dropped what it was to save, and would say of a later flush that it saved everything. So
+    /// the log has failed before anybody can begin one.
     pub fn flush_once(&self) -> Result<()> {
         let mut rounds = self.flush.lock();
         let wanted = rounds.started + 1;
         while rounds.done < wanted {
+            self.failure()?;
             if rounds.running {
-                self.flush_done.wait(&mut rounds);
-                self.failure()?;
+                rounds.wait(&self.flush_done);
                 continue;
             }
             rounds.running = true;
@@ -287,14 +305,13 @@ impl Log {
             let round = rounds.started;
             drop(rounds);
             let result = self.device.flush();
+            if let Err(e) = &result {
+                self.fail(e.to_string());
+            }
             rounds = self.flush.lock();
             rounds.running = false;
             self.flush_done.notify_all();
-            if let Err(e) = result {
-                drop(rounds);
-                self.fail(e.to_string());
-                return Err(e.into());
-            }
+            result?;
             rounds.done = round;
         }
         Ok(())
@@ -318,6 +335,11 @@ impl Inner {
 
     pub(crate) fn last_lsn(&self) -> Lsn {
         self.last_lsn
+    }
+
+    /// Chunks taken elsewhere so far.
+    pub(crate) fn detours(&self) -> u64 {
+        self.detours
     }
 
     pub(crate) fn set_last_lsn(&mut self, lsn: Lsn) {

@@ -3,7 +3,9 @@
 use crate::device::Device;
 use crate::device::aligned::AlignedBuf;
 use crate::error::Result;
-use crate::format::chunk::{ChunkHeader, Record, decode_summary};
+use crate::format::chunk::{
+    CHUNK_BLOCKS_MAX, ChunkHeader, OVERFLOW_MAX, Record, SUMMARY_MAX, decode_summary, join_summary,
+};
 use crate::types::{BLOCK_SIZE, BlockAddr, SegNo};
 
 /// A chunk as it stands on the device.
@@ -30,6 +32,40 @@ pub fn read_chunk(device: &dyn Device, fsid: u64, addr: BlockAddr, room: u32) ->
         decode_summary(&header, &head, &overflow)
     };
     Ok(records.ok().map(|records| FoundChunk { header, records }))
+}
+
+/// What a scan for summaries reads into: made once, used for every segment.
+pub struct SummaryBuffers {
+    head: AlignedBuf,
+    overflow: AlignedBuf,
+    /// The coded summary of the chunk that was read last.
+    pub summary: Vec<u8>,
+}
+
+impl Default for SummaryBuffers {
+    fn default() -> Self {
+        Self {
+            head: AlignedBuf::new(1),
+            overflow: AlignedBuf::new(OVERFLOW_MAX as usize),
+            summary: Vec::with_capacity(SUMMARY_MAX),
+        }
+    }
+}
+
+impl SummaryBuffers {
+    /// [`read_chunk`] without decoding the records.
+    fn read(&mut self, device: &dyn Device, fsid: u64, addr: BlockAddr, room: u32) -> Result<Option<ChunkHeader>> {
+        device.read(addr, &mut self.head)?;
+        let Ok(header) = ChunkHeader::decode(&self.head, fsid, addr) else { return Ok(None) };
+        if header.blocks() > room {
+            return Ok(None);
+        }
+        let overflow = &mut self.overflow[..header.overflow_blocks as usize * BLOCK_SIZE];
+        if !overflow.is_empty() {
+            device.read(header.payload(header.payload_blocks), overflow)?;
+        }
+        Ok(join_summary(&header, &self.head, overflow, &mut self.summary).is_ok().then_some(header))
+    }
 }
 
 /// Reads the chunks of one life of a segment in order, from `from` blocks in, until there is no further one.
@@ -65,20 +101,56 @@ impl<'a> SegmentScan<'a> {
         self.next
     }
 
+    /// Goes on behind something that is no chunk, at the next chunk of any life, which starts within the largest size of one. False if there is
+    /// none, or if the device cannot read there.
+    pub fn skip_damage(&mut self) -> Result<bool> {
+        self.generation = None;
+        let room = self.capacity.saturating_sub(self.next).min(CHUNK_BLOCKS_MAX + 1);
+        if room < 2 {
+            return Ok(false);
+        }
+        let mut blocks = AlignedBuf::new(room as usize);
+        if self.device.read(self.start.offset(u64::from(self.next)), &mut blocks).is_err() {
+            return Ok(false);
+        }
+        for (n, block) in (self.next..).zip(blocks.chunks_exact(BLOCK_SIZE)).skip(1) {
+            let addr = self.start.offset(u64::from(n));
+            let is_header = ChunkHeader::decode(block, self.fsid, addr).is_ok();
+            if is_header && read_chunk(self.device, self.fsid, addr, self.capacity - n)?.is_some() {
+                self.next = n;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The next chunk. Not an `Iterator`: reading can fail.
     pub fn next_chunk(&mut self) -> Result<Option<FoundChunk>> {
         if self.next >= self.capacity {
             return Ok(None);
         }
         let addr = self.start.offset(u64::from(self.next));
-        let Some(chunk) = read_chunk(self.device, self.fsid, addr, self.capacity - self.next)? else {
-            return Ok(None);
-        };
-        if *self.generation.get_or_insert(chunk.header.generation) != chunk.header.generation {
+        let chunk = read_chunk(self.device, self.fsid, addr, self.capacity - self.next)?;
+        Ok(chunk.filter(|chunk| self.accept(&chunk.header)))
+    }
+
+    /// The next chunk's header, and its coded summary in `buffers`.
+    pub fn next_summary(&mut self, buffers: &mut SummaryBuffers) -> Result<Option<ChunkHeader>> {
+        if self.next >= self.capacity {
             return Ok(None);
         }
-        self.next += chunk.header.blocks();
-        Ok(Some(chunk))
+        let addr = self.start.offset(u64::from(self.next));
+        let header = buffers.read(self.device, self.fsid, addr, self.capacity - self.next)?;
+        Ok(header.filter(|header| self.accept(header)))
+    }
+
+    /// Goes on behind a chunk of this life; false for one of another.
+    fn accept(&mut self, header: &ChunkHeader) -> bool {
+        let is_ours = *self.generation.get_or_insert(header.generation) == header.generation;
+        if is_ours {
+            self.next += header.blocks();
+        }
+        is_ours
     }
 }
 

@@ -46,7 +46,7 @@ impl Ticket<'_> {
         assert!(record.len() <= self.summary_bytes, "a record outgrew its reservation");
         self.filled = true;
         let mut inner = self.log.inner.lock();
-        let pending = inner.heads.pending.get_mut(&self.serial).expect("a pinned chunk is pending");
+        let pending = inner.heads.pending.get_mut(self.serial).expect("a pinned chunk is pending");
         pending.add_record(lsn, record);
         // In one step with the record, so that it never counts twice: a chunk closed in between would be settled too long.
         pending.summary_reserved -= std::mem::take(&mut self.summary_bytes);
@@ -57,7 +57,7 @@ impl Ticket<'_> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let mut inner = self.log.inner.lock();
-        let pending = inner.heads.pending.get_mut(&self.serial).expect("a pinned chunk is pending");
+        let pending = inner.heads.pending.get_mut(self.serial).expect("a pinned chunk is pending");
         pending.pins -= 1;
         pending.summary_reserved -= self.summary_bytes;
         let (head, ready, closed) = (pending.head, pending.ready(), pending.closed);
@@ -98,7 +98,7 @@ impl Log {
             return Ok(Reserved::Full);
         };
         let summary_bytes = fixed + per_block * blocks as usize;
-        let pending = inner.heads.pending.get_mut(&serial).expect("the open chunk is pending");
+        let pending = inner.heads.pending.get_mut(serial).expect("the open chunk is pending");
         let index = pending.payload;
         pending.payload += blocks;
         pending.summary_reserved += summary_bytes;
@@ -118,7 +118,7 @@ impl Log {
         let Some((serial, _)) = self.find_room(&mut inner, head, 0, record.len(), 0, purpose) else {
             return Ok(Reserved::Full);
         };
-        let pending = inner.heads.pending.get_mut(&serial).expect("the open chunk is pending");
+        let pending = inner.heads.pending.get_mut(serial).expect("the open chunk is pending");
         pending.add_record(lsn, record);
         inner.set_last_lsn(lsn);
         self.advance(&mut inner, head, serial);
@@ -136,14 +136,14 @@ impl Log {
         purpose: Purpose,
     ) -> Option<(u64, u32)> {
         if let Some(serial) = inner.heads.heads[usize::from(head)].open {
-            let pending = &inner.heads.pending[&serial];
+            let pending = &inner.heads.pending[serial];
             let room = self.room_of(inner, head, pending.chunk.start);
             if let Some(blocks) = pending.fitting(wanted, fixed, per_block, room) {
                 return Some((serial, blocks));
             }
             self.close(inner, serial);
         }
-        if inner.heads.buffers.is_empty() {
+        if inner.heads.spare.is_empty() {
             return None;
         }
         // A fresh chunk always fits a fresh segment: mkfs demands segments larger than the largest record.
@@ -158,7 +158,7 @@ impl Log {
         let open = inner.heads.heads[usize::from(head)].segment.expect("it was just found");
         let serial = inner.heads.open_chunk(head, open, start);
         let room = self.room_of(inner, head, start);
-        let blocks = inner.heads.pending[&serial].fitting(wanted, fixed, per_block, room)?;
+        let blocks = inner.heads.pending[serial].fitting(wanted, fixed, per_block, room)?;
         Some((serial, blocks))
     }
 
@@ -184,7 +184,7 @@ impl Log {
 
     /// Keeps the head's position behind its open chunk.
     fn advance(&self, inner: &mut Inner, head: HeadId, serial: u64) {
-        let pending = &inner.heads.pending[&serial];
+        let pending = &inner.heads.pending[serial];
         let blocks = 1 + pending.payload + pending.overflow_needed();
         let end = (pending.chunk.start.0 - self.address(pending.seg, 0).0) as u32 + blocks;
         if let Some(open) = &mut inner.heads.heads[usize::from(head)].segment {
@@ -194,10 +194,10 @@ impl Log {
 
     /// Closes a chunk: no more room in it; it is written when its last writer is done.
     pub(super) fn close(&self, inner: &mut Inner, serial: u64) {
-        let head = inner.heads.pending[&serial].head;
+        let head = inner.heads.pending[serial].head;
         // Where the chunk ends and where its head goes on are settled in one step: neither a gap nor an overlap.
         self.advance(inner, head, serial);
-        let pending = inner.heads.pending.get_mut(&serial).expect("the open chunk is pending");
+        let pending = inner.heads.pending.get_mut(serial).expect("the open chunk is pending");
         pending.closed = true;
         pending.overflow = pending.overflow_needed();
         let ready = pending.ready();
@@ -241,45 +241,14 @@ impl Log {
         Some(open)
     }
 
-    /// Reserves the medium's room for segments about to be opened, so that `keep` are prepared or being prepared by somebody. No lock is held over it.
-    /// Returns false if there is none left to prepare.
-    pub fn prepare(&self, keep: usize) -> Result<bool> {
-        loop {
-            let seg = {
-                let mut inner = self.inner.lock();
-                let heads = &mut inner.heads;
-                if heads.prepared.len() + heads.preparing.len() >= keep {
-                    return Ok(true);
-                }
-                // I1: one thread alone makes a segment ready. Another one, late, would empty a zone that is being written by then.
-                match heads.claim() {
-                    Some(seg) => seg,
-                    None => return Ok(!(heads.prepared.is_empty() && heads.preparing.is_empty())),
-                }
-            };
-            let made = self.make_ready(seg);
-            self.inner.lock().heads.settle_claim(seg, made.is_ok());
-            self.changed.notify_all();
-            made?;
-        }
-    }
-
-    /// Reserves the medium's room of a free segment; a zone that a crash left written is emptied first.
-    pub(crate) fn make_ready(&self, seg: SegNo) -> Result<()> {
-        if self.device.zone(seg.0)?.write_pointer.is_some_and(|pointer| pointer != 0) {
-            self.device.reset(seg.0)?;
-        }
-        Ok(self.device.reserve(seg.0)?)
-    }
-
     /// Address of block `offset` of `seg`.
     pub fn address(&self, seg: SegNo, offset: u32) -> BlockAddr {
         BlockAddr(u64::from(seg.0) * u64::from(self.shape.segment_blocks) + u64::from(offset))
     }
 
-    /// Segment and offset of `addr`.
+    /// Segment and offset of `addr`. An address that is nowhere on a device is in a segment that no log has.
     pub fn place(&self, addr: BlockAddr) -> (SegNo, u32) {
         let blocks = u64::from(self.shape.segment_blocks);
-        (SegNo((addr.0 / blocks) as u32), (addr.0 % blocks) as u32)
+        (SegNo(u32::try_from(addr.0 / blocks).unwrap_or(u32::MAX)), (addr.0 % blocks) as u32)
     }
 }

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::device::DeviceError;
 use crate::error::Result;
 use crate::format::chunk::ChunkHeader;
 use crate::types::SegNo;
 
 use super::buffer::ChunkBuf;
 use super::heads::HeadId;
+use super::pending::Spare;
+use super::refusals::is_of_the_place;
 use super::{Inner, Log};
 
 /// Work for whoever writes.
@@ -45,7 +48,7 @@ impl Log {
                 if let Some(job) = inner.jobs.pop_front() {
                     break job;
                 }
-                self.work.wait(&mut inner);
+                inner.wait(&self.work);
             };
             drop(inner);
             self.do_job(job);
@@ -78,7 +81,7 @@ impl Log {
             }
             let Some(serial) = h.queue.front().copied() else { return };
             let clock = inner.clock();
-            let pending = inner.heads.pending.get_mut(&serial).expect("a queued chunk is pending");
+            let pending = inner.heads.pending.get_mut(serial).expect("a queued chunk is pending");
             if !pending.ready() {
                 return;
             }
@@ -115,14 +118,23 @@ impl Log {
 
     fn write_chunk(&self, job: WriteJob) {
         let result = self.seal_and_write(&job);
-        let WriteJob { serial, chunk, .. } = job;
-        drop(chunk);
-        if let Err(e) = result {
-            // The chunk stays pending, so its blocks stay readable and nobody is told that it is durable (I6).
-            self.fail(e.to_string());
+        let WriteJob { serial, chunk, header, summary } = job;
+        let Err(refusal) = result else {
+            drop(chunk);
+            self.written(serial, summary);
             return;
+        };
+        let may_go_elsewhere = self.shape.zoned && is_of_the_place(&refusal);
+        let gone = may_go_elsewhere && {
+            let (seg, _) = self.place(header.addr);
+            self.condemn(seg, &refusal);
+            let detour = self.detour(serial, chunk, header);
+            detour.map_err(|e| tracing::error!("what segment {seg} refused stays unwritten: {e}")).is_ok()
+        };
+        if !gone {
+            // The chunk stays pending, so its blocks stay readable and nobody is told that it is durable (I6).
+            self.fail(refusal.to_string());
         }
-        self.written(serial);
     }
 
     fn seal_and_write(&self, job: &WriteJob) -> Result<()> {
@@ -131,33 +143,55 @@ impl Log {
         // SAFETY: the chunk is closed, has no writer, and only this job seals it.
         let (head, overflow) = unsafe { job.chunk.summary_mut(header.payload_blocks, header.overflow_blocks) };
         header.seal(&job.summary, head, overflow);
-        self.inner.lock().check()?;
+        let seg = self.place(header.addr).0;
+        let is_refused = {
+            let inner = self.inner.lock();
+            inner.check()?;
+            inner.segments.is_refused(seg)
+        };
+        if is_refused {
+            // Whatever it would do with this one, behind a gap nobody would find it.
+            let why = std::io::Error::other("the zone refused an earlier write");
+            return Err(DeviceError::new("write", header.addr, u64::from(blocks), why).into());
+        }
         // SAFETY: it was just sealed.
-        self.device.write(header.addr, unsafe { job.chunk.sealed(blocks) })?;
+        self.put(header.addr, unsafe { job.chunk.sealed(blocks) })?;
         Ok(())
     }
 
-    fn written(&self, serial: u64) {
+    fn written(&self, serial: u64, summary: Vec<u8>) {
         let mut inner = self.inner.lock();
         let pending = inner.heads.retire(serial);
         inner.heads.heads[usize::from(pending.head)].writing -= 1;
         self.seal_if_done(&mut inner, pending.seg);
         self.dispatch(&mut inner, pending.head);
         drop(inner);
-        self.recycle(pending.chunk);
+        let spare = Spare::from_written(pending.chunk, summary);
+        self.inner.lock().heads.spare.push(spare);
         self.changed.notify_all();
     }
 
-    /// Gives the zone's open and active slots back. A failure costs a slot until the next mount, no data.
+    /// Gives the zone's open and active slots back. A failure costs a slot until the next mount, no data; but it may be the first sign of a zone that takes
+    /// nothing more.
     fn finish_segment(&self, seg: SegNo) {
-        if let Err(e) = self.device.finish(seg.0) {
-            tracing::warn!("{e}");
+        let is_refused = self.inner.lock().segments.is_refused(seg);
+        if !is_refused && let Err(e) = self.device.finish(seg.0) {
+            self.note_unfinished(seg, &e);
         }
         let mut inner = self.inner.lock();
         let clock = inner.clock();
         inner.segments.seal(seg, clock);
         drop(inner);
         self.changed.notify_all();
+    }
+
+    /// A zone could not be finished.
+    pub(crate) fn note_unfinished(&self, seg: SegNo, why: &DeviceError) {
+        if self.device.zone(seg.0).is_ok_and(|zone| zone.condition.has_failed()) {
+            self.condemn(seg, why);
+        } else {
+            tracing::warn!("{why}");
+        }
     }
 
     /// Seals `seg` if neither a head nor a pending chunk uses it: from then on the cleaner may take it.
@@ -172,14 +206,5 @@ impl Log {
             let clock = inner.clock();
             inner.segments.seal(seg, clock);
         }
-    }
-
-    /// Returns a chunk's memory to the pool; the last reader's `Arc` may delay it, then fresh memory replaces it.
-    fn recycle(&self, chunk: Arc<ChunkBuf>) {
-        let memory = match Arc::try_unwrap(chunk) {
-            Ok(chunk) => chunk.into_memory(),
-            Err(_) => crate::device::aligned::AlignedBuf::new(crate::format::chunk::CHUNK_BLOCKS_MAX as usize),
-        };
-        self.inner.lock().heads.buffers.push(memory);
     }
 }

@@ -6,7 +6,9 @@
 use smallvec::SmallVec;
 use std::ops::ControlFlow;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::format::DecodeError;
+use crate::format::chunk::PAYLOAD_MAX;
 use crate::format::edit::Edit;
 use crate::format::key::{Key, Kind};
 use crate::format::value::{EXTENT_BLOCKS_MAX, Extent, ExtentKind, Inode, Time, Value};
@@ -14,6 +16,7 @@ use crate::log::Log;
 use crate::types::{BlockAddr, Ino, WriteClock};
 
 use super::state::State;
+use super::tree::Tree;
 use super::view::View;
 
 /// Longest run that one extent without data may promise.
@@ -35,13 +38,51 @@ impl Mapped {
 
     /// The part within `first..end`.
     pub(crate) fn within(&self, first: u64, end: u64) -> Self {
-        let (from, to) = (self.first.max(first), self.end().min(end));
+        let from = self.first.max(first);
+        let to = self.end().min(end).max(from);
         Self { first: from, extent: self.extent.slice((from - self.first) as u32, (to - from) as u32) }
     }
 }
 
-/// The extents that overlap `first..end` of `ino`, whole and in order.
+/// Visits the extents that overlap `first..end` of `ino`, whole and in order, each with its first file block. Copies nothing.
+pub(crate) fn visit_overlapping(
+    tree: &Tree,
+    ino: Ino,
+    first: u64,
+    end: u64,
+    mut visit: impl FnMut(u64, &Extent),
+) -> Result<()> {
+    if let Some((key, Value::Extent(extent))) = tree.floor(&Key::extent(ino, first))?
+        && key.ino == ino
+        && key.offset.saturating_add(u64::from(extent.blocks)) > first
+    {
+        visit(key.offset, extent);
+    }
+    if first.saturating_add(1) < end {
+        tree.scan(&Key::extent(ino, first + 1), &Key::extent(ino, end - 1), |key, value| {
+            if let Value::Extent(extent) = value {
+                visit(key.offset, extent);
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(())
+}
+
+/// The extents that overlap `first..end` of `ino`, whole and in order. None reaches into the next: that is checked, since nobody has before.
 pub fn overlapping(view: &(impl View + ?Sized), ino: Ino, first: u64, end: u64) -> Result<SmallVec<[Mapped; 4]>> {
+    let found = overlapping_unchecked(view, ino, first, end)?;
+    match found.windows(2).find(|pair| pair[0].end() > pair[1].first) {
+        Some(pair) => Err(reaches_in(pair[1].first)),
+        None => Ok(found),
+    }
+}
+
+fn reaches_in(first: u64) -> Error {
+    DecodeError::BadValue { what: "extent of a file", value: first }.into()
+}
+
+fn overlapping_unchecked(view: &(impl View + ?Sized), ino: Ino, first: u64, end: u64) -> Result<SmallVec<[Mapped; 4]>> {
     let mut found = SmallVec::new();
     if let Some((key, Value::Extent(extent))) = view.floor(&Key::extent(ino, first))?
         && key.ino == ino
@@ -79,12 +120,30 @@ enum Instead {
     Nothing,
 }
 
-/// Changes of live blocks, collected over one operation and counted under one lock.
-#[derive(Default)]
-struct Deltas {
-    born: SmallVec<[(BlockAddr, u32); 4]>,
-    died: SmallVec<[(BlockAddr, u32); 4]>,
+/// Changes of live blocks, collected over one operation and counted under one lock. Kept from one operation to the next.
+pub(crate) struct Deltas {
+    born: Vec<(BlockAddr, u32)>,
+    died: Vec<(BlockAddr, u32)>,
     discarded: Discards,
+    /// A total that the medium said too low.
+    short: Option<&'static str>,
+}
+
+impl Deltas {
+    fn less(&mut self, total: &mut u64, by: u64, what: &'static str) {
+        if *total < by {
+            self.short.get_or_insert(what);
+        }
+        *total = total.saturating_sub(by);
+    }
+}
+
+impl Default for Deltas {
+    fn default() -> Self {
+        // As many blocks as one operation moves.
+        let room = || Vec::with_capacity(PAYLOAD_MAX as usize);
+        Self { born: room(), died: room(), discarded: Discards::new(), short: None }
+    }
 }
 
 impl State {
@@ -110,28 +169,64 @@ impl State {
             let before = self.tree.floor(&Key::extent(ino, first.saturating_sub(1)))?.map(|(key, _)| key);
             let from = before.filter(|key| key.ino == ino && key.kind == Kind::Extent);
             self.tree.prepare_range(&from.unwrap_or(Key::extent(ino, first)), &Key::extent(ino, end))?;
+            self.check_apart(ino, first, end)?;
         }
         Ok(())
     }
 
-    /// Applies prepared edits of one operation.
+    /// What [`overlapping`] checks, without a copy of anything.
+    fn check_apart(&self, ino: Ino, first: u64, end: u64) -> Result<()> {
+        let end_of = |key: &Key, extent: &Extent| key.offset.saturating_add(u64::from(extent.blocks));
+        let mut reached = match self.tree.floor(&Key::extent(ino, first))? {
+            Some((key, Value::Extent(extent))) if key.ino == ino => end_of(&key, extent),
+            _ => 0,
+        };
+        let mut wrong = None;
+        if first.saturating_add(1) < end {
+            self.tree.scan(&Key::extent(ino, first + 1), &Key::extent(ino, end - 1), |key, value| {
+                let Value::Extent(extent) = value else { return ControlFlow::Continue(()) };
+                if key.offset < reached {
+                    wrong = Some(key.offset);
+                    return ControlFlow::Break(());
+                }
+                reached = end_of(key, extent);
+                ControlFlow::Continue(())
+            })?;
+        }
+        wrong.map_or(Ok(()), |first| Err(reaches_in(first)))
+    }
+
+    /// Applies prepared edits of one operation. Counts of the medium that turn out wrong stop the log: what was read of it may be
+    /// right, and nothing more is written (I3).
     pub fn apply(&mut self, edits: &[Edit], log: &Log) -> Discards {
-        let mut deltas = Deltas::default();
         for edit in edits {
-            self.apply_one(edit, &mut deltas);
+            self.apply_one(edit);
         }
         let mut inner = log.lock();
         let clock = inner.clock();
-        for (addr, blocks) in deltas.born {
+        for (addr, blocks) in self.deltas.born.drain(..) {
             inner.segments.born(log.place(addr).0, blocks);
         }
-        for (addr, blocks) in deltas.died {
+        for (addr, blocks) in self.deltas.died.drain(..) {
             inner.segments.died(log.place(addr).0, blocks, clock);
         }
-        deltas.discarded
+        let short = self.deltas.short.take().map(|what| format!("there are fewer {what} than were freed"));
+        let broken = short.or_else(|| inner.segments.broken().map(str::to_owned));
+        drop(inner);
+        if let Some(why) = broken {
+            log.fail(why);
+        }
+        std::mem::take(&mut self.deltas.discarded)
     }
 
-    fn apply_one(&mut self, edit: &Edit, deltas: &mut Deltas) {
+    /// Applies prepared edits without counting in which segments blocks live: for a repair, which counts anew at its end. The totals must be
+    /// far from zero.
+    pub(crate) fn apply_uncounted(&mut self, edits: &[Edit]) {
+        edits.iter().for_each(|edit| self.apply_one(edit));
+        self.deltas = Deltas::default();
+    }
+
+    fn apply_one(&mut self, edit: &Edit) {
         match edit {
             Edit::Put { key, value } => self.put(*key, value.clone()),
             Edit::Delete { key } => {
@@ -139,20 +234,23 @@ impl State {
             }
             Edit::Map { ino, first, extent } => {
                 let end = first + u64::from(extent.blocks);
-                let removed = self.carve(*ino, *first, end, Instead::Data, deltas);
-                self.add(*ino, Mapped { first: *first, extent: extent.clone() }, deltas);
+                let removed = self.carve(*ino, *first, end, Instead::Data);
+                self.add(*ino, Mapped { first: *first, extent: extent.clone() });
                 self.count_blocks(*ino, u64::from(extent.blocks), removed);
             }
             Edit::Unmap { ino, first, blocks } => {
-                let removed = self.carve(*ino, *first, first.saturating_add(*blocks), Instead::Nothing, deltas);
+                let removed = self.carve(*ino, *first, first.saturating_add(*blocks), Instead::Nothing);
                 self.count_blocks(*ino, 0, removed);
             }
             Edit::Move { ino, first, old, new, crcs } => {
+                if self.move_whole(*ino, *first, crcs.len() as u32, *old, *new) {
+                    return;
+                }
                 let end = first + crcs.len() as u64;
                 for part in self.still_at(*ino, *first, end, *old) {
                     let mut extent = part.extent.clone();
                     extent.addr = new.offset(part.first - first);
-                    self.replace(*ino, &part, extent, deltas);
+                    self.replace(*ino, &part, extent);
                 }
             }
             Edit::Lose { ino, first, blocks, old } => {
@@ -163,7 +261,7 @@ impl State {
                         crcs: SmallVec::new(),
                         ..part.extent.clone()
                     };
-                    self.replace(*ino, &part, extent, deltas);
+                    self.replace(*ino, &part, extent);
                 }
             }
             Edit::Written { ino, size, time } => self.written(*ino, *size, *time),
@@ -209,14 +307,56 @@ impl State {
         }
         self.tree.update(&Key::inode(ino), |value| {
             if let Value::Inode(inode) = value {
-                inode.blocks = (inode.blocks + added).saturating_sub(removed);
+                inode.blocks = inode.blocks.saturating_add(added).saturating_sub(removed);
             }
         });
     }
 
+    /// Moves an extent that has just these blocks, stands at `old` and joins no neighbour at `new`: where it is, without a copy. False if it is
+    /// otherwise, and then nothing happened.
+    fn move_whole(&mut self, ino: Ino, first: u64, blocks: u32, old: BlockAddr, new: BlockAddr) -> bool {
+        let key = Key::extent(ino, first);
+        let Some(Value::Extent(extent)) = self.tree.get(&key).expect("the edit was prepared") else { return false };
+        let at = Shape::of(first, extent);
+        if at.kind != ExtentKind::Data || at.blocks != blocks || at.addr != old {
+            return false;
+        }
+        let there = Shape { addr: new, ..at };
+        if self.shape_before(ino, first).is_some_and(|before| before.joins(&there))
+            || self.shape_at(ino, there.end()).is_some_and(|after| there.joins(&after))
+        {
+            return false;
+        }
+        self.tree.update(&key, |value| {
+            if let Value::Extent(extent) = value {
+                extent.addr = new;
+            }
+        });
+        self.deltas.died.push((old, blocks));
+        self.deltas.born.push((new, blocks));
+        true
+    }
+
+    /// The extent that begins at `first`.
+    fn shape_at(&self, ino: Ino, first: u64) -> Option<Shape> {
+        match self.tree.get(&Key::extent(ino, first)).expect("the edit was prepared") {
+            Some(Value::Extent(extent)) => Some(Shape::of(first, extent)),
+            _ => None,
+        }
+    }
+
+    /// The last extent that begins before `first`.
+    fn shape_before(&self, ino: Ino, first: u64) -> Option<Shape> {
+        let last = first.checked_sub(1)?;
+        match self.tree.floor(&Key::extent(ino, last)).expect("the edit was prepared") {
+            Some((key, Value::Extent(extent))) if key.ino == ino => Some(Shape::of(key.offset, extent)),
+            _ => None,
+        }
+    }
+
     /// Parts of `first..end` that still stand at `old`, `old + 1`, ... (I4).
     fn still_at(&self, ino: Ino, first: u64, end: u64, old: BlockAddr) -> SmallVec<[Mapped; 4]> {
-        let mut parts = overlapping(&self.tree, ino, first, end).expect("the edit was prepared");
+        let mut parts = overlapping_unchecked(&self.tree, ino, first, end).expect("the edit was prepared");
         for part in &mut parts {
             *part = part.within(first, end);
         }
@@ -225,15 +365,15 @@ impl State {
     }
 
     /// Puts `extent` in the place of `part`, which is mapped; the file's blocks stay as many.
-    fn replace(&mut self, ino: Ino, part: &Mapped, extent: Extent, deltas: &mut Deltas) {
-        self.carve(ino, part.first, part.end(), Instead::Data, deltas);
-        self.add(ino, Mapped { first: part.first, extent }, deltas);
+    fn replace(&mut self, ino: Ino, part: &Mapped, extent: Extent) {
+        self.carve(ino, part.first, part.end(), Instead::Data);
+        self.add(ino, Mapped { first: part.first, extent });
     }
 
     /// Makes `first..end` a hole; returns how many of its blocks were mapped.
-    fn carve(&mut self, ino: Ino, first: u64, end: u64, instead: Instead, deltas: &mut Deltas) -> u64 {
+    fn carve(&mut self, ino: Ino, first: u64, end: u64, instead: Instead) -> u64 {
         let mut removed = 0;
-        for old in overlapping(&self.tree, ino, first, end).expect("the edit was prepared") {
+        for old in overlapping_unchecked(&self.tree, ino, first, end).expect("the edit was prepared") {
             self.tree.remove(&Key::extent(ino, old.first));
             if old.first < first {
                 self.insert(ino, old.within(old.first, first));
@@ -243,34 +383,34 @@ impl State {
             }
             let gone = old.within(first, end);
             removed += u64::from(gone.extent.blocks);
-            self.uncount(&gone.extent, deltas);
+            self.uncount(&gone.extent);
             if instead == Instead::Nothing && gone.extent.kind == ExtentKind::Data {
                 let Extent { blocks, birth, .. } = gone.extent;
-                deltas.discarded.push(Discarded { ino, first: gone.first, blocks, birth });
+                self.deltas.discarded.push(Discarded { ino, first: gone.first, blocks, birth });
             }
         }
         removed
     }
 
-    fn uncount(&mut self, extent: &Extent, deltas: &mut Deltas) {
+    fn uncount(&mut self, extent: &Extent) {
         let blocks = u64::from(extent.blocks);
         match extent.kind {
             ExtentKind::Data => {
-                self.totals.data_blocks -= blocks;
-                deltas.died.push((extent.addr, extent.blocks));
+                self.deltas.less(&mut self.totals.data_blocks, blocks, "blocks of data");
+                self.deltas.died.push((extent.addr, extent.blocks));
             }
-            ExtentKind::Unwritten => self.totals.promised_blocks -= blocks,
+            ExtentKind::Unwritten => self.deltas.less(&mut self.totals.promised_blocks, blocks, "promised blocks"),
             ExtentKind::Lost => {}
         }
     }
 
     /// Maps a hole.
-    fn add(&mut self, ino: Ino, new: Mapped, deltas: &mut Deltas) {
+    fn add(&mut self, ino: Ino, new: Mapped) {
         let blocks = u64::from(new.extent.blocks);
         match new.extent.kind {
             ExtentKind::Data => {
                 self.totals.data_blocks += blocks;
-                deltas.born.push((new.extent.addr, new.extent.blocks));
+                self.deltas.born.push((new.extent.addr, new.extent.blocks));
             }
             ExtentKind::Unwritten => self.totals.promised_blocks += blocks,
             ExtentKind::Lost => {}
@@ -305,24 +445,49 @@ impl State {
     }
 }
 
-/// The two extents as one, if they are neighbours in the file and on the device and alike.
+/// All of an extent but its checksums.
+#[derive(Clone, Copy)]
+struct Shape {
+    first: u64,
+    kind: ExtentKind,
+    blocks: u32,
+    addr: BlockAddr,
+    birth: WriteClock,
+    interval: u8,
+}
+
+impl Shape {
+    fn of(first: u64, extent: &Extent) -> Self {
+        let Extent { kind, blocks, addr, birth, interval, .. } = *extent;
+        Self { first, kind, blocks, addr, birth, interval }
+    }
+
+    fn end(&self) -> u64 {
+        self.first.saturating_add(u64::from(self.blocks))
+    }
+
+    /// Whether `right` is the neighbour in the file and on the device and alike, so that both are one extent.
+    fn joins(&self, right: &Self) -> bool {
+        let Some(blocks) = self.blocks.checked_add(right.blocks) else { return false };
+        let alike = match self.kind {
+            ExtentKind::Data => {
+                blocks <= EXTENT_BLOCKS_MAX
+                    && self.addr.offset(u64::from(self.blocks)) == right.addr
+                    && self.interval == right.interval
+                    && self.birth.0.abs_diff(right.birth.0) <= MERGE_TICKS_MAX
+            }
+            ExtentKind::Unwritten | ExtentKind::Lost => blocks <= PROMISE_BLOCKS_MAX,
+        };
+        self.end() == right.first && self.kind == right.kind && alike
+    }
+}
+
+/// The two extents as one, if they join.
 fn joined(first: u64, left: &Extent, right: &Mapped) -> Option<Mapped> {
-    let r = &right.extent;
-    let blocks = left.blocks.checked_add(r.blocks)?;
-    let adjacent = first + u64::from(left.blocks) == right.first && left.kind == r.kind;
-    let alike = match left.kind {
-        ExtentKind::Data => {
-            blocks <= EXTENT_BLOCKS_MAX
-                && left.addr.offset(u64::from(left.blocks)) == r.addr
-                && left.interval == r.interval
-                && left.birth.0.abs_diff(r.birth.0) <= MERGE_TICKS_MAX
-        }
-        ExtentKind::Unwritten | ExtentKind::Lost => blocks <= PROMISE_BLOCKS_MAX,
-    };
-    (adjacent && alike).then(|| {
+    Shape::of(first, left).joins(&Shape::of(right.first, &right.extent)).then(|| {
         let mut extent = left.clone();
-        extent.blocks = blocks;
-        extent.crcs.extend_from_slice(&r.crcs);
+        extent.blocks += right.extent.blocks;
+        extent.crcs.extend_from_slice(&right.extent.crcs);
         Mapped { first, extent }
     })
 }

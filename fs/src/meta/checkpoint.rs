@@ -5,6 +5,9 @@
 //!    change. Addresses come before contents, so counts are exact (I3).
 //! 2. Without it: write out the log up to the state, encode and write nodes and pages bottom up, flush.
 //! 3. Write the superblock slot and flush: **the commit point**. 4. Give back the segments that were prefree in the state (I2).
+//!
+//! What the device refuses before step 3 costs the checkpoint and not the mount: it is given up ([`give_up`]) and another one is taken, whose nodes go to other
+//! segments.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,8 +17,8 @@ use crate::error::{Error, Result};
 use crate::format::chunk::{CHUNK_BLOCKS_MAX, ChunkHeader, PageId, TableId, encode_node, encode_page};
 use crate::format::node::{Node, NodeStamp};
 use crate::format::superblock::{ALLOCATION_MAX, BlockRef, Checkpoint, SCAN_MAX};
-use crate::format::table::{Page, StoredSegment};
-use crate::log::segments::SegmentTable;
+use crate::format::table::{Page, SEGMENTS_PER_PAGE, StoredSegment};
+use crate::lock_order::RwLock;
 use crate::log::{Inner, Log, NODE_HEAD, PlannedChunk, Planner};
 use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, NodeId, SegNo};
 
@@ -45,6 +48,15 @@ pub struct Taken {
     listed_prefree: usize,
     /// Never used segments that join the allocation list.
     fresh: Vec<SegNo>,
+    /// Chunks that had been taken elsewhere when the state was taken: one more, and the state names addresses of before.
+    pub detours: u64,
+}
+
+/// What a checkpoint that was given up leaves to the next one.
+#[derive(Default)]
+pub struct Leftovers {
+    freed_ids: Vec<NodeId>,
+    fresh: Vec<SegNo>,
 }
 
 /// Planning under both locks.
@@ -57,16 +69,27 @@ struct Plan<'a> {
 }
 
 /// Takes the state for a checkpoint. The caller holds the state lock and is the only one who takes checkpoints.
-pub fn take(state: &mut State, log: &Log, last: &Checkpoint, epoch: u64, clean: bool) -> Result<Taken> {
+pub fn take(
+    state: &mut State,
+    log: &Log,
+    last: &Checkpoint,
+    epoch: u64,
+    clean: bool,
+    before: Leftovers,
+) -> Result<Taken> {
     let mut inner = log.lock();
     inner.check()?;
     let lsn = inner.last_lsn();
     let mut plan = Plan { state, inner: &mut inner, log, planner: Planner::new(log), blocks: Vec::new() };
-    let freed_ids = plan.clear_freed();
+    let mut freed_ids = plan.clear_freed()?;
+    freed_ids.extend(before.freed_ids);
     plan.assign_nodes()?;
     plan.assign_tables()?;
     let Plan { planner, mut blocks, .. } = plan;
     let Planner { chunks, left, opened, .. } = planner;
+    if let Some(why) = inner.segments.broken() {
+        return Err(contradiction(last.segment_table, why));
+    }
     for block in &mut blocks {
         if let Block::Segments(page, entries) = block {
             *entries = inner.segments.stored_page(page.index);
@@ -74,8 +97,10 @@ pub fn take(state: &mut State, log: &Log, last: &Checkpoint, epoch: u64, clean: 
     }
     let prefree = inner.segments.prefree();
     let remaining: Vec<SegNo> = inner.heads.listed().collect();
-    let listed_prefree = prefree.len().min(ALLOCATION_MAX.saturating_sub(remaining.len()));
-    let fresh = inner.segments.take_free(ALLOCATION_MAX.saturating_sub(remaining.len() + listed_prefree));
+    let mut fresh = before.fresh;
+    let room = ALLOCATION_MAX.saturating_sub(remaining.len() + fresh.len());
+    let listed_prefree = prefree.len().min(room);
+    fresh.extend(inner.segments.take_free(room - listed_prefree));
     let allocation = remaining.iter().chain(&prefree[..listed_prefree]).chain(&fresh).copied().collect();
     let scan = inner.heads.scan_points(|addr| log.place(addr));
     assert!(scan.len() <= SCAN_MAX, "more chunks are being filled than a checkpoint can list");
@@ -103,20 +128,24 @@ pub fn take(state: &mut State, log: &Log, last: &Checkpoint, epoch: u64, clean: 
         extended: None,
     };
     inner.checkpoint_taken(&checkpoint.scan);
-    Ok(Taken { checkpoint, blocks, chunks, opened, left, freed_ids, prefree, listed_prefree, fresh })
+    let detours = inner.detours();
+    Ok(Taken { checkpoint, blocks, chunks, opened, left, freed_ids, prefree, listed_prefree, fresh, detours })
 }
 
 impl Plan<'_> {
     /// Nodes freed since the last checkpoint lose their table entries and their blocks.
-    fn clear_freed(&mut self) -> Vec<NodeId> {
+    fn clear_freed(&mut self) -> Result<Vec<NodeId>> {
         let freed = self.state.tree.take_freed();
         for id in &freed {
             let old = self.state.nodes.set(0, id.0, BlockRef::ABSENT);
             if self.dies(old) {
-                self.state.totals.node_blocks -= 1;
+                let nodes = &mut self.state.totals.node_blocks;
+                *nodes = nodes.checked_sub(1).ok_or_else(|| {
+                    contradiction(self.state.segments.root(), "there are fewer nodes than were freed")
+                })?;
             }
         }
-        freed
+        Ok(freed)
     }
 
     fn assign_nodes(&mut self) -> Result<()> {
@@ -186,9 +215,14 @@ impl Plan<'_> {
 }
 
 /// Writes everything that `taken` holds; what is left is the flush and the superblock. No lock is held over I/O.
-pub fn write(taken: &mut Taken, state: &parking_lot::RwLock<State>, log: &Log) -> Result<()> {
+pub fn write(taken: &mut Taken, state: &RwLock<State>, log: &Log) -> Result<()> {
     for seg in &taken.opened {
-        log.make_ready(*seg)?;
+        if let Err(e) = log.make_ready(*seg) {
+            if log.is_beyond_use(*seg) {
+                log.condemn(*seg, &e);
+            }
+            return Err(e);
+        }
     }
     let order = write_order(&taken.blocks);
     let mut placed: Vec<BlockAddr> = Vec::with_capacity(taken.blocks.len());
@@ -228,13 +262,7 @@ struct Images {
 }
 
 impl Images {
-    fn encode(
-        taken: &Taken,
-        state: &parking_lot::RwLock<State>,
-        log: &Log,
-        order: &[usize],
-        placed: &[BlockAddr],
-    ) -> Self {
+    fn encode(taken: &Taken, state: &RwLock<State>, log: &Log, order: &[usize], placed: &[BlockAddr]) -> Self {
         let (fsid, lsn) = (log.shape.fsid, taken.checkpoint.lsn);
         let mut pages = std::collections::HashMap::new();
         let mut block = Box::new([0; BLOCK_SIZE]);
@@ -306,12 +334,36 @@ fn write_chunk(
     let len = header.blocks() as usize * BLOCK_SIZE;
     debug_assert_eq!(header.blocks(), 1 + chunk.payload, "the planner left no room for an overflow");
     header.seal(&summary, &mut buf[..BLOCK_SIZE], &mut []);
-    log.device.write(chunk.start, &buf[..len])?;
+    log.put(chunk.start, &buf[..len]).inspect_err(|e| log.condemn(log.place(chunk.start).0, e))?;
     Ok(())
 }
 
+/// Gives up a checkpoint of which no slot was written. What it would have written is dirty again, and the node head leaves the segments that it was laid out in:
+/// what was written there is followed by a gap, behind which nobody would look.
+pub fn give_up(taken: Taken, state: &RwLock<State>, log: &Log) -> Leftovers {
+    let mut state = state.write();
+    for block in &taken.blocks {
+        match block {
+            Block::Node(id, _) => {
+                // A node that was freed since is not there; the next checkpoint clears its entry.
+                state.tree.mark_dirty(*id);
+                state.tree.written([*id]);
+            }
+            Block::Refs(PageId { table: TableId::Nodes, level, index }) => state.nodes.mark_dirty(*level, *index),
+            Block::Refs(PageId { table: TableId::Segments, level, index }) => state.segments.mark_dirty(*level, *index),
+            Block::Segments(page, _) => log.lock().segments.mark_page(page.index),
+        }
+    }
+    drop(state);
+    let at = log.lock().heads.heads[usize::from(NODE_HEAD)].segment.take();
+    for seg in taken.left.iter().copied().chain(at.map(|s| s.seg)) {
+        log.leave_segment(seg);
+    }
+    Leftovers { freed_ids: taken.freed_ids, fresh: taken.fresh }
+}
+
 /// The checkpoint is durable: what only older ones needed is given back (I2).
-pub fn release(taken: &Taken, state: &parking_lot::RwLock<State>, log: &Log) {
+pub fn release(taken: &Taken, state: &RwLock<State>, log: &Log) {
     {
         let mut state = state.write();
         state.tree.reusable(taken.freed_ids.iter().copied());
@@ -337,17 +389,16 @@ pub(super) fn give_back(log: &Log, prefree: &[SegNo], listed: usize) {
     let emptied: Vec<bool> = prefree
         .iter()
         .map(|seg| {
-            let reset = log.device.reset(seg.0);
-            if let Err(e) = &reset {
-                tracing::warn!("segment {seg} is taken out of use: {e}");
+            let emptied = log.empty(*seg);
+            if let Err(e) = &emptied {
+                log.condemn(*seg, e);
             }
-            reset.is_ok()
+            emptied.is_ok()
         })
         .collect();
     let mut inner = log.lock();
     for (n, (seg, is_empty)) in prefree.iter().zip(emptied).enumerate() {
         if !is_empty {
-            inner.segments.condemn(*seg);
             continue;
         }
         inner.segments.release(*seg, n < listed);
@@ -357,19 +408,17 @@ pub(super) fn give_back(log: &Log, prefree: &[SegNo], listed: usize) {
     }
 }
 
+/// Counts on the medium that are not those of what is there.
+pub(super) fn contradiction(table: BlockRef, why: &str) -> Error {
+    Error::Damaged { what: "segment table", addr: table.addr, why: why.into() }
+}
+
 /// Loads the whole segment table, leaf by leaf, into `segments`, and its index pages into the state.
-pub fn load_segments(state: &parking_lot::RwLock<State>, log: &Log, checkpoint: &Checkpoint) -> Result<()> {
-    let Some(last) = checkpoint.frontier.0.checked_sub(1) else { return Ok(()) };
+pub fn load_segments(state: &RwLock<State>, log: &Log, checkpoint: &Checkpoint) -> Result<()> {
     log.lock().segments.set_frontier(checkpoint.frontier);
-    let (last_page, _) = SegmentTable::page_of(SegNo(last));
-    for index in 0..=last_page {
-        let at = loop {
-            let looked = state.read().segments.page(0, index);
-            match looked {
-                Looked::Found(at) => break at,
-                Looked::Missing(page, at) => super::load::load_page(state, log, page, at)?,
-            }
-        };
+    let pages = u64::from(checkpoint.frontier.0).div_ceil(SEGMENTS_PER_PAGE as u64);
+    for index in 0..pages {
+        let at = find_leaf(state, log, index)?;
         if at.is_absent() {
             continue;
         }
@@ -380,7 +429,23 @@ pub fn load_segments(state: &parking_lot::RwLock<State>, log: &Log, checkpoint: 
         load_page_entries(log, index, &entries, checkpoint);
     }
     log.lock().segments.clear_dirty();
+    // A segment opened later gets a page of its own, which must not come in the place of another.
+    find_leaf(state, log, pages)?;
+    if !state.read().segments.is_empty_from(1, pages) {
+        return Err(contradiction(checkpoint.segment_table, "it has entries beyond the frontier"));
+    }
     Ok(())
+}
+
+/// Where leaf `index` of the segment table stands; loads the pages on the way.
+fn find_leaf(state: &RwLock<State>, log: &Log, index: u64) -> Result<BlockRef> {
+    loop {
+        let looked = state.read().segments.page(0, index);
+        match looked {
+            Looked::Found(at) => return Ok(at),
+            Looked::Missing(page, at) => super::load::load_page(state, log, page, at)?,
+        }
+    }
 }
 
 fn load_page_entries(log: &Log, index: u64, entries: &[StoredSegment], checkpoint: &Checkpoint) {
@@ -388,7 +453,7 @@ fn load_page_entries(log: &Log, index: u64, entries: &[StoredSegment], checkpoin
     for (n, entry) in entries.iter().enumerate() {
         let seg = SegNo((index as usize * entries.len() + n) as u32);
         if seg >= log.shape.first_segment && seg < checkpoint.frontier {
-            inner.segments.load(seg, entry);
+            inner.segments.load(seg, entry, checkpoint.write_clock);
         }
     }
 }

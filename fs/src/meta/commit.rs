@@ -11,10 +11,12 @@ use crate::format::chunk::encode_operation;
 use crate::format::edit::Edit;
 use crate::format::key::{Key, Kind};
 use crate::format::value::{Extent, ExtentKind, Value};
+use crate::lock_order::WriteGuard;
 use crate::log::{HeadId, Inner, Purpose, Reserved, Ticket};
-use crate::types::{BLOCK_SIZE, Lsn, WriteClock};
+use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, WriteClock};
 
 use super::apply::{Discarded, overlapping};
+use super::moves::Moves;
 use super::patience::may_wait;
 use super::space::RELEASE_TRANCHE_BLOCKS;
 use super::state::State;
@@ -25,6 +27,8 @@ use super::volume::{Plan, RecordRoom, Volume, WriteHint, bytes_of};
 const RECORD_HEAD: HeadId = 0;
 /// One `Map`, and an inode with edits of its extended attributes.
 const WRITE_ROOM: RecordRoom = RecordRoom { fixed: 1024, per_block: 4 };
+/// A move of a single block takes at most this many bytes of a record.
+const MOVE_ROOM: RecordRoom = RecordRoom { fixed: 64, per_block: 48 };
 
 /// How a commit went.
 enum Step<T> {
@@ -74,7 +78,7 @@ impl Volume {
         self.writable()?;
         let (head, facts, choice) = self.place_user_write(hint);
         let mut blocks = 0;
-        let done = self.write_to(head, hint.blocks, Purpose::User, WRITE_ROOM, fill, |view, extent| {
+        let done = self.write_to(head, hint.blocks, fill, |view, extent| {
             blocks = extent.blocks;
             plan(view, extent)
         })?;
@@ -84,19 +88,53 @@ impl Volume {
         Ok(done)
     }
 
-    /// Payload to a head of the caller's choice; for the cleaner and for [`Volume::write`].
-    pub(crate) fn write_to<T>(
+    /// Appends as much of `bytes` (whole blocks) as the log takes at once to a head, and commits the edits that `plan` makes of its address and
+    /// its checksums in `moves`. For the cleaner, which has verified the bytes; how many blocks it was.
+    pub(crate) fn append_moved(
+        &self,
+        head: HeadId,
+        bytes: &[u8],
+        moves: &mut Moves,
+        plan: impl Fn(BlockAddr, &mut Moves),
+    ) -> Result<u32> {
+        let wanted = (bytes.len() / BLOCK_SIZE) as u32;
+        loop {
+            let mut ticket = self.reserve(head, wanted, MOVE_ROOM, Purpose::Cleaner)?;
+            let payload = ticket.payload();
+            payload.copy_from_slice(&bytes[..payload.len()]);
+            moves.crcs.clear();
+            moves.crcs.extend(payload.chunks_exact(BLOCK_SIZE).map(crc32fast::hash));
+            plan(ticket.addr(), moves);
+            let blocks = ticket.blocks();
+            match self.commit_moves(ticket, moves)? {
+                Step::Done(()) => return Ok(blocks),
+                // The ticket is gone: a checkpoint that somebody waits for must be able to write its chunk.
+                Step::Wait(purpose) => self.relieve(purpose)?,
+            }
+        }
+    }
+
+    fn commit_moves(&self, ticket: Ticket<'_>, moves: &mut Moves) -> Result<Step<()>> {
+        let mut ticket = Some(ticket);
+        loop {
+            match self.commit_edits(self.state.write(), &mut ticket, Purpose::Cleaner, moves.edits_mut()) {
+                Err(Error::NodeMiss(id)) => self.load(id)?,
+                step => return step,
+            }
+        }
+    }
+
+    /// Payload to a head of the caller's choice.
+    fn write_to<T>(
         &self,
         head: HeadId,
         blocks: u32,
-        purpose: Purpose,
-        record: RecordRoom,
         mut fill: impl FnMut(&mut [u8]),
         mut plan: impl FnMut(&dyn View, &Extent) -> Result<Plan<T>>,
     ) -> Result<T> {
         let mut squeezed = false;
         loop {
-            let mut ticket = self.reserve(head, blocks, record, purpose)?;
+            let mut ticket = self.reserve(head, blocks, WRITE_ROOM, Purpose::User)?;
             fill(ticket.payload());
             let extent = Extent {
                 kind: ExtentKind::Data,
@@ -107,7 +145,7 @@ impl Volume {
                 crcs: ticket.payload().chunks_exact(BLOCK_SIZE).map(crc32fast::hash).collect(),
             };
             // The ticket ends with the attempt: a checkpoint that somebody waits for must be able to write its chunk.
-            match self.commit(Some(ticket), purpose, |view| plan(view, &extent)) {
+            match self.commit(Some(ticket), Purpose::User, |view| plan(view, &extent)) {
                 Ok(Step::Done(value)) => return Ok(value),
                 Ok(Step::Wait(purpose)) => self.relieve(purpose)?,
                 Err(Error::NoSpace) if !squeezed => self.squeeze(&mut squeezed)?,
@@ -156,33 +194,47 @@ impl Volume {
         purpose: Purpose,
         plan: &mut impl FnMut(&dyn View) -> Result<Plan<T>>,
     ) -> Result<Step<T>> {
-        let mut state = self.state.write();
+        let state = self.state.write();
         let Plan { mut edits, value } = plan(&*state)?;
         if edits.is_empty() {
             return Ok(Step::Done(value));
         }
-        state.prepare(&edits)?;
-        let purpose = if purpose == Purpose::User && releases(&edits) { Purpose::Release } else { purpose };
+        Ok(match self.commit_edits(state, ticket, purpose, &mut edits)? {
+            Step::Done(()) => Step::Done(value),
+            Step::Wait(purpose) => Step::Wait(purpose),
+        })
+    }
+
+    /// Commits what was planned on `state`, which was not let go since. For the cleaner this allocates nothing but what the tree may need.
+    fn commit_edits(
+        &self,
+        mut state: WriteGuard<'_, State>,
+        ticket: &mut Option<Ticket<'_>>,
+        purpose: Purpose,
+        edits: &mut [Edit],
+    ) -> Result<Step<()>> {
+        state.prepare(edits)?;
+        let purpose = if purpose == Purpose::User && releases(edits) { Purpose::Release } else { purpose };
         // I5: dirty metadata stays within what the checkpoint's reserve can take, and within the cache.
         if self.dirty_share_of(&state) >= 1.0 {
             return Ok(Step::Wait(purpose));
         }
         if purpose != Purpose::Cleaner {
-            self.check_space(&state, &edits)?;
+            self.check_space(&state, edits)?;
         }
-        let ticks = if purpose == Purpose::Cleaner { 0 } else { payload_blocks(&edits) };
+        let ticks = if purpose == Purpose::Cleaner { 0 } else { payload_blocks(edits) };
         let lsn = {
             let inner = self.log.lock();
             if purpose != Purpose::Cleaner {
-                stamp(&state, &inner, &mut edits)?;
+                stamp(&state, &inner, edits)?;
             }
             inner.last_lsn().next()
         };
-        if let Reserved::Full = self.log_record(ticket, lsn, &edits, purpose)? {
+        if let Reserved::Full = self.log_record(ticket, lsn, edits, purpose, &mut state.record)? {
             return Ok(Step::Wait(purpose));
         }
         self.log.lock().tick(ticks);
-        let discards = state.apply(&edits, &self.log);
+        let discards = state.apply(edits, &self.log);
         self.trim_locked(&mut state);
         // I2: only now may the chunk be written and its segment sealed; its live blocks are counted.
         *ticket = None;
@@ -192,7 +244,7 @@ impl Volume {
         let live_blocks = state.totals.data_blocks;
         drop(state);
         self.tell_discards(&discards, live_blocks);
-        Ok(Step::Done(value))
+        Ok(Step::Done(()))
     }
 
     /// Tells placement what it will see no more of.
@@ -224,15 +276,16 @@ impl Volume {
         lsn: Lsn,
         edits: &[Edit],
         purpose: Purpose,
+        record: &mut Vec<u8>,
     ) -> Result<Reserved<()>> {
-        let mut record = Vec::with_capacity(256);
-        encode_operation(lsn, edits, &mut record);
+        record.clear();
+        encode_operation(lsn, edits, record);
         match ticket {
             Some(ticket) => {
-                ticket.commit(lsn, &record);
+                ticket.commit(lsn, record);
                 Ok(Reserved::Room(()))
             }
-            None => self.log.append(RECORD_HEAD, lsn, &record, purpose),
+            None => self.log.append(RECORD_HEAD, lsn, record, purpose),
         }
     }
 
@@ -255,7 +308,7 @@ impl Volume {
         // An item for an item: unlinking puts one on a list. Overwriting may have split extents beyond what users may fill (it is never
         // refused), and even then a full filesystem can be emptied.
         let added: u64 = added.saturating_sub(removed);
-        let limit = self.identity().capacity_blocks + if releases(edits) { RELEASE_TRANCHE_BLOCKS } else { 0 };
+        let limit = self.capacity_blocks() + if releases(edits) { RELEASE_TRANCHE_BLOCKS } else { 0 };
         if added > 0 && state.used_blocks() + added > limit {
             return Err(Error::NoSpace);
         }

@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 use crate::format::DecodeError;
 use crate::format::superblock::{SLOTS, Superblock};
 
+use super::slots::copy_address;
+
 /// Opens and locks the image at `path`. Errors are whole sentences for the user.
 pub fn open_image(path: &Path, mode: OpenMode) -> Result<OpenedDevice> {
     let probe = probe(path, mode)?;
@@ -24,7 +26,11 @@ fn stored_segment_blocks(probe: &Probe) -> Result<u32> {
     let total = probe.geometry().total_blocks;
     for slot in SLOTS.into_iter().filter(|slot| slot.0 < total) {
         let mut block = AlignedBuf::new(1);
-        probe.read(slot, &mut block)?;
+        if let Err(e) = probe.read(slot, &mut block) {
+            // One bad slot leaves the other.
+            why = e.into();
+            continue;
+        }
         match Superblock::decode(&block) {
             Ok(superblock) => return Ok(superblock.identity.segment_blocks),
             Err(DecodeError::BadMagic { .. }) => {}
@@ -32,6 +38,16 @@ fn stored_segment_blocks(probe: &Probe) -> Result<u32> {
         }
     }
     Err(why)
+}
+
+/// Blocks of a segment, from the copy of what the image is in the last block of its first segment, wherever that ends.
+pub(crate) fn stored_copy_segment_blocks(probe: &Probe) -> Option<u32> {
+    let total = probe.geometry().total_blocks;
+    (4..=20).map(|log| 1u32 << log).filter(|blocks| u64::from(*blocks) <= total).find(|blocks| {
+        let mut block = AlignedBuf::new(1);
+        let read = probe.read(copy_address(*blocks), &mut block).is_ok();
+        read && Superblock::decode(&block).is_ok_and(|found| found.identity.segment_blocks == *blocks)
+    })
 }
 
 fn not_ours(error: &Error) -> String {

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use crate::device::aligned::AlignedBuf;
 use crate::error::{Error, Result};
 use crate::format::DecodeError;
@@ -11,8 +9,9 @@ use crate::format::chunk::{PageId, TableId};
 use crate::format::node::Node;
 use crate::format::superblock::BlockRef;
 use crate::format::table::Page;
+use crate::lock_order::RwLock;
 use crate::log::Log;
-use crate::types::{BLOCK_SIZE, NodeId};
+use crate::types::{BLOCK_SIZE, BlockAddr, NodeId};
 
 use super::radix::Looked;
 use super::state::State;
@@ -25,6 +24,10 @@ pub fn load_node(state: &RwLock<State>, log: &Log, id: NodeId) -> Result<()> {
             if state.tree.contains(id) {
                 return Ok(());
             }
+            if id >= state.tree.next_node() {
+                let why = format!("node {id} is referred to and was never given out");
+                return Err(Error::Damaged { what: "metadata node", addr: BlockAddr::NONE, why });
+            }
             state.nodes.slot(0, id.0)
         };
         let at = match looked {
@@ -36,6 +39,11 @@ pub fn load_node(state: &RwLock<State>, log: &Log, id: NodeId) -> Result<()> {
         };
         let node = read_node(log, id, at)?;
         let mut state = state.write();
+        // A new node may be given that number before anybody looks for this one.
+        if let Some(child) = node.children().iter().find(|child| **child >= state.tree.next_node()) {
+            let why = format!("its child {child} was never given out");
+            return Err(Error::Damaged { what: "metadata node", addr: at.addr, why });
+        }
         // A checkpoint may have moved the node meanwhile; only the newest copy is installed.
         if state.nodes.slot(0, id.0) == looked {
             state.tree.install(id, Arc::new(node));

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use crate::device::Device;
 use crate::device::aligned::AlignedBuf;
 use crate::error::{Error, Result};
 use crate::format::edit::Edit;
 use crate::format::superblock::{Checkpoint, Features, Identity, LABEL_MAX, SLOTS, Superblock};
+use crate::lock_order::{Place, RwLock};
 use crate::types::SegNo;
 
 use super::checkpoint;
@@ -56,17 +55,18 @@ pub fn format(device: Arc<dyn Device>, options: &FormatOptions, contents: &[Edit
     let mut state = State::create();
     state.prepare(contents)?;
     state.apply(contents, &log);
-    let state = RwLock::new(state);
+    let state = RwLock::new(Place::State, state);
     {
         let mut inner = log.lock();
         let first = inner.segments.take_free(1);
         inner.heads.set_allocation(first);
     }
-    let mut taken = checkpoint::take(&mut state.write(), &log, &Checkpoint::default(), 1, true)?;
+    let mut taken = checkpoint::take(&mut state.write(), &log, &Checkpoint::default(), 1, true, Default::default())?;
     checkpoint::write(&mut taken, &state, &log)?;
     device.flush()?;
     taken.checkpoint.device_bytes = device.traffic().written_bytes;
     slots.write(&Superblock { identity: identity.clone(), checkpoint: taken.checkpoint })?;
+    slots.write_copy(&identity)?;
     device.flush()?;
     Ok(identity)
 }
@@ -103,7 +103,7 @@ fn identify(device: &dyn Device, options: &FormatOptions, first_segment: SegNo) 
 }
 
 /// Segments of the device; the log uses whole ones only.
-pub(super) fn whole_segments(device: &dyn Device) -> Result<u32> {
+pub(crate) fn whole_segments(device: &dyn Device) -> Result<u32> {
     let geometry = device.geometry();
     if !geometry.zoned {
         return Ok((geometry.total_blocks / u64::from(geometry.zone_blocks)) as u32);

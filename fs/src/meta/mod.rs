@@ -3,12 +3,14 @@
 pub mod apply;
 pub mod checkpoint;
 mod commit;
+mod detour;
 mod extend;
 pub mod grow;
 pub mod image;
 mod kinds;
 pub(crate) mod load;
 pub mod mkfs;
+pub mod moves;
 pub mod patience;
 pub mod radix;
 mod read;

@@ -139,6 +139,31 @@ impl Radix {
         self.pages.get(&(level, index)).map(|refs| &refs[..])
     }
 
+    /// References of level 0 that are in memory and not absent, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = (u64, BlockRef)> + '_ {
+        let leaves = self.pages.iter().filter(|((level, _), _)| *level == 0);
+        leaves.flat_map(|((_, index), refs)| {
+            let first = index * REFS_PER_PAGE as u64;
+            (first..).zip(refs.iter().copied()).filter(|(_, at)| !at.is_absent())
+        })
+    }
+
+    /// Whether all references from number `n` of `level` on are absent, where the pages on the way to `n` are in memory or absent.
+    pub fn is_empty_from(&self, level: u8, n: u64) -> bool {
+        let (mut index, mut at) = split(n);
+        for level in level..self.levels {
+            if let Some(refs) = self.refs(level, index)
+                && !refs[at..].iter().all(|to| to.is_absent())
+            {
+                return false;
+            }
+            // On the way up the page itself may be there, and none after it.
+            (index, at) = split(index);
+            at += 1;
+        }
+        true
+    }
+
     /// Memory of the pages.
     pub fn memory_bytes(&self) -> usize {
         self.pages.len() * (REFS_PER_PAGE * size_of::<BlockRef>() + 64)

@@ -1,5 +1,6 @@
 //! Reading file data: from the log's buffers or the device, every block verified.
 
+use crate::device::DeviceError;
 use crate::device::aligned::{AlignedBuf, is_aligned};
 use crate::error::{Error, Result};
 use crate::format::value::ExtentKind;
@@ -19,6 +20,11 @@ enum Outcome {
         addr: BlockAddr,
         stored: u32,
         computed: u32,
+    },
+    /// The device does not give them: they were moved meanwhile away from what it refuses, or they are lost.
+    Unread {
+        addr: BlockAddr,
+        why: DeviceError,
     },
 }
 
@@ -46,7 +52,7 @@ impl Volume {
                     let same = self.view(|view| overlapping(view, ino, at, at + 1))?;
                     moves += 1;
                     if same.first().is_some_and(|m| stands_at(m, at, &mismatch)) || moves > MOVES_MAX {
-                        return Err(damaged(ino, at, &mismatch));
+                        return Err(damaged(ino, at, mismatch));
                     }
                     next = at;
                 }
@@ -97,13 +103,16 @@ impl Volume {
             Outcome::Mismatch { addr: bad, stored, computed } => {
                 Ok(Some((from + (bad.0 - addr.0), Outcome::Mismatch { addr: bad, stored, computed })))
             }
+            unread @ Outcome::Unread { .. } => Ok(Some((from, unread))),
         }
     }
 
     fn read_verified(&self, addr: BlockAddr, crcs: &[u32], buf: &mut [u8]) -> Result<Outcome> {
         // In flight first: a chunk leaves the buffers only once the device has it.
-        if !self.log.read_in_flight(addr, buf) {
-            self.log.device.read(addr, buf)?;
+        if !self.log.read_in_flight(addr, buf)
+            && let Err(why) = self.log.device.read(addr, buf)
+        {
+            return Ok(Outcome::Unread { addr, why });
         }
         for (n, (block, stored)) in buf.chunks_exact(BLOCK_SIZE).zip(crcs).enumerate() {
             let computed = crc32fast::hash(block);
@@ -116,20 +125,33 @@ impl Volume {
 
     /// Reads blocks that stand at `addr` and verifies them against `crcs`; false if they differ. For the cleaner and fsck.
     pub(crate) fn read_at(&self, addr: BlockAddr, crcs: &[u32], buf: &mut [u8]) -> Result<bool> {
-        Ok(matches!(self.read_verified(addr, crcs, buf)?, Outcome::Good))
+        match self.read_verified(addr, crcs, buf)? {
+            Outcome::Good => Ok(true),
+            Outcome::Mismatch { .. } => Ok(false),
+            Outcome::Unread { why, .. } => Err(why.into()),
+        }
     }
 }
 
-fn stands_at(mapped: &Mapped, block: u64, mismatch: &Outcome) -> bool {
-    let Outcome::Mismatch { addr, stored, .. } = mismatch else { return false };
+fn stands_at(mapped: &Mapped, block: u64, outcome: &Outcome) -> bool {
     let skip = block - mapped.first;
-    mapped.extent.kind == ExtentKind::Data
-        && mapped.extent.addr.offset(skip) == *addr
-        && mapped.extent.crcs.get(skip as usize) == Some(stored)
+    let stands = |addr: BlockAddr| mapped.extent.kind == ExtentKind::Data && mapped.extent.addr.offset(skip) == addr;
+    match outcome {
+        Outcome::Good => false,
+        Outcome::Mismatch { addr, stored, .. } => {
+            stands(*addr) && mapped.extent.crcs.get(skip as usize) == Some(stored)
+        }
+        Outcome::Unread { addr, .. } => stands(*addr),
+    }
 }
 
-fn damaged(ino: Ino, block: u64, mismatch: &Outcome) -> Error {
-    let Outcome::Mismatch { addr, stored, computed } = mismatch else { unreachable!("only mismatches are damage") };
-    let why = format!("block {block} of inode {ino}: checksum {stored:#010x}, computed {computed:#010x}");
-    Error::Damaged { what: "file data", addr: *addr, why }
+fn damaged(ino: Ino, block: u64, outcome: Outcome) -> Error {
+    match outcome {
+        Outcome::Mismatch { addr, stored, computed } => {
+            let why = format!("block {block} of inode {ino}: checksum {stored:#010x}, computed {computed:#010x}");
+            Error::Damaged { what: "file data", addr, why }
+        }
+        Outcome::Unread { why, .. } => why.into(),
+        Outcome::Good => unreachable!("what was read is no damage"),
+    }
 }

@@ -3,26 +3,29 @@
 //! Roll-forward reads every chunk that can have been written since the checkpoint, sorts its operations by LSN and applies the longest
 //! gap-free prefix. A gap below what a chunk says was flushed is damage, above it it is the tail that the crash took (I6). A
 //! read-write mount then writes a checkpoint under a new epoch, so that what was left out is never taken for part of the log again.
+//!
+//! What is read need not be durable: the mount before may have ended with a flush that failed, after which a cache may show what no later flush saves. So a
+//! read-write mount first writes once more what it starts from, as far as nothing says that it was flushed ([`anchor`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
-use crate::device::Device;
+use crate::device::aligned::AlignedBuf;
+use crate::device::{Device, ZoneCondition};
 use crate::error::{Error, Result};
 use crate::format::chunk::{ChunkHeader, Record};
 use crate::format::edit::Edit;
 use crate::format::superblock::{Checkpoint, HEADS_MAX, HeadPosition, Identity, Superblock};
+use crate::lock_order::{Place, RwLock};
 use crate::log::scan::{FoundChunk, SegmentScan, payload_is_whole};
 use crate::log::segments::{SegmentState, SegmentTable};
 use crate::log::{Inner, Log, LogShape};
 use crate::types::{BlockAddr, Lsn, SegNo};
 
-use super::checkpoint::load_segments;
+use super::checkpoint::{contradiction, load_segments};
 use super::load::load_node;
 use super::slots::Slots;
-use super::space::LogRoom;
+use super::space::{LogRoom, SEGMENTS_MAX};
 use super::state::State;
 use super::volume::{Foundation, Volume, VolumeOptions};
 
@@ -38,6 +41,25 @@ struct Tail {
     /// Segments that have chunks, in the order in which they were opened.
     segments: Vec<HeadPosition>,
     next_generation: u64,
+    /// Whole chunks of which nothing says that they were flushed.
+    unflushed: Vec<ChunkHeader>,
+}
+
+impl Tail {
+    /// Takes the flushed marks of chunks behind the one at which `scan` ended. They name nothing to be applied, but a torn write is behind all that
+    /// was flushed: where a mark behind it reaches further, it is no torn write but damage.
+    fn look_beyond(&mut self, mut scan: SegmentScan<'_>, checkpoint: &Checkpoint) -> Result<()> {
+        while scan.skip_damage()? {
+            while let Some(FoundChunk { header, .. }) = scan.next_chunk()? {
+                if header.epoch != checkpoint.epoch {
+                    // Leftovers: what this mount wrote here would stand before them.
+                    return Ok(());
+                }
+                self.flushed = self.flushed.max(header.flushed);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Volume {
@@ -45,28 +67,56 @@ impl Volume {
     /// would restore.
     pub fn open(device: Arc<dyn Device>, options: VolumeOptions) -> Result<Self> {
         let mut slots = Slots::new(Arc::clone(&device))?;
-        let Superblock { identity, checkpoint } = slots.read()?;
+        let superblock = slots.read()?;
+        Self::open_from(device, slots, superblock, options)
+    }
+
+    /// The state that `superblock` names, whether or not a slot holds it: for a check.
+    pub(crate) fn open_at(device: Arc<dyn Device>, superblock: Superblock, options: VolumeOptions) -> Result<Self> {
+        let slots = Slots::new(Arc::clone(&device))?;
+        Self::open_from(device, slots, superblock, options)
+    }
+
+    fn open_from(
+        device: Arc<dyn Device>,
+        mut slots: Slots,
+        superblock: Superblock,
+        options: VolumeOptions,
+    ) -> Result<Self> {
+        let Superblock { identity, checkpoint } = superblock;
         check_identity(&identity, &*device, &slots, options.read_only)?;
         let capacity = segment_capacity(&*device, identity.first_segment)?;
         let room = LogRoom { segments: identity.segments - identity.first_segment.0, segment_blocks: capacity };
         let log = new_log(device, &identity, &room, capacity, &options);
-        let state = RwLock::new(State::open(&checkpoint));
+        let state = RwLock::new(Place::State, State::open(&checkpoint));
         load_segments(&state, &log, &checkpoint)?;
         preload_next_node(&state, &log)?;
-        let tail = if checkpoint.clean { Tail::default() } else { read_tail(&log, &checkpoint)? };
+        let mut tail = if checkpoint.clean { expect_no_log(&log, &checkpoint)? } else { read_tail(&log, &checkpoint)? };
+        if !options.read_only {
+            anchor(&mut slots, &log, &identity, &checkpoint, std::mem::take(&mut tail.unflushed))?;
+        }
         let last_lsn = Lsn(checkpoint.lsn.0 + tail.operations.len() as u64);
         let left = restore_heads(&log, &checkpoint, &tail, capacity)?;
         log.resume(&checkpoint, last_lsn, checkpoint.epoch + 1);
         let user_blocks = replay(&state, &log, tail.operations)?;
         settle(&log, &checkpoint, &left, options.read_only)?;
+        if !options.read_only {
+            let table = checkpoint.segment_table;
+            // Counts that are wrong would have the log write over what is there (I1, I3).
+            log.lock().segments.broken().map_or(Ok(()), |why| Err(contradiction(table, why)))?;
+            log.failure()?;
+        }
         let mut last = checkpoint;
         last.user_bytes += user_blocks * crate::types::BLOCK_SIZE as u64;
         let base = Foundation { identity, state: state.into_inner(), log, slots, epoch: last.epoch + 1, last, room };
         let read_only = options.read_only;
         let volume = Self::assemble(base, options);
         if !read_only {
+            // A host without room is no reason not to mount: files can be removed. If the checkpoint needs some, it says so.
+            if let Err(e) = volume.log.prepare(2) {
+                tracing::warn!("{e}");
+            }
             // The log goes on under the new epoch only once the medium knows it.
-            volume.log.prepare(2)?;
             volume.checkpoint(false)?;
         }
         Ok(volume)
@@ -112,6 +162,12 @@ pub(crate) fn check_identity(identity: &Identity, device: &dyn Device, slots: &S
     if identity.features.read_only_compatible != 0 && !read_only {
         return unknown("read-only compatible", identity.features.read_only_compatible);
     }
+    if identity.segments > SEGMENTS_MAX {
+        return Err(Error::Refused(format!(
+            "the image has {} segments, more than the {SEGMENTS_MAX} there can be",
+            identity.segments
+        )));
+    }
     let geometry = device.geometry();
     if geometry.zone_blocks != identity.segment_blocks || identity.first_segment != slots.first_segment() {
         return Err(Error::Refused("the image's segments do not fit the device's zones".into()));
@@ -124,29 +180,70 @@ pub(crate) fn check_identity(identity: &Identity, device: &dyn Device, slots: &S
     Ok(())
 }
 
+/// Makes the slot and the end of the log durable before anything that builds on them is. The same bytes go to the same places. A zone takes a slot once more, but no
+/// other bytes: for the end of the log there it has to do that zones are written past all caches of the host.
+fn anchor(
+    slots: &mut Slots,
+    log: &Log,
+    identity: &Identity,
+    checkpoint: &Checkpoint,
+    unflushed: Vec<ChunkHeader>,
+) -> Result<()> {
+    slots.write(&Superblock { identity: identity.clone(), checkpoint: checkpoint.clone() })?;
+    for header in unflushed.into_iter().filter(|_| !log.shape.zoned) {
+        let mut bytes = AlignedBuf::new(header.blocks() as usize);
+        log.device.read(header.addr, &mut bytes)?;
+        log.put(header.addr, &bytes)?;
+    }
+    log.flush_once()
+}
+
 /// Reads every chunk that may have been written since `checkpoint`.
 fn read_tail(log: &Log, checkpoint: &Checkpoint) -> Result<Tail> {
     let mut tail = Tail { next_generation: checkpoint.next_generation, ..Tail::default() };
     let mut chunks = Vec::new();
     for point in &checkpoint.scan {
         let scan = segment_scan(log, point.segment, point.next).of_generation(point.generation);
-        read_segment(scan, checkpoint, 0, &mut tail, &mut chunks)?;
+        if !read_segment(scan, checkpoint, 0, &mut tail, &mut chunks)? {
+            tail.look_beyond(segment_scan(log, point.segment, point.next), checkpoint)?;
+        }
     }
+    // Listed segments are opened in order, but for what a torn write or damage has made of their beginnings.
+    let mut unopened = Vec::new();
     for segment in &checkpoint.allocation {
         let scan = segment_scan(log, *segment, 0);
-        read_segment(scan, checkpoint, checkpoint.next_generation, &mut tail, &mut chunks)?;
+        let is_opened = match read_segment(scan, checkpoint, checkpoint.next_generation, &mut tail, &mut chunks) {
+            // A failure that may pass must not make a mount of less than was acknowledged. A zone that is gone stays gone: what of the log was in it is
+            // lost, and the gap is damage if it is known to have been flushed.
+            Err(e) if is_offline(log, *segment) => {
+                tracing::error!("what may have been written to segment {segment} is lost: {e}");
+                continue;
+            }
+            read => read?,
+        };
+        if is_opened {
+            unopened.drain(..).try_for_each(|seg| tail.look_beyond(segment_scan(log, seg, 0), checkpoint))?;
+        } else {
+            unopened.push(*segment);
+        }
     }
+    unopened.into_iter().take(HEADS_MAX).try_for_each(|seg| tail.look_beyond(segment_scan(log, seg, 0), checkpoint))?;
     let known = checkpoint.extended.unwrap_or(checkpoint.lsn);
-    tail.flushed = chunks.iter().map(|c| c.header.flushed).max().unwrap_or_default().max(known);
+    let marks = chunks.iter().map(|c| c.header.flushed);
+    tail.flushed = marks.fold(tail.flushed.max(known), Lsn::max);
     for chunk in chunks {
         // What was flushed is whole; reading it again would only cost time.
-        if chunk.header.lsn_last > tail.flushed && !payload_is_whole(&*log.device, &chunk)? {
-            continue;
+        if chunk.header.lsn_last > tail.flushed {
+            if !payload_is_whole(&*log.device, &chunk)? {
+                continue;
+            }
+            tail.unflushed.push(chunk.header);
         }
         for record in chunk.records {
             if let Record::Operation { lsn, edits } = record
                 && lsn > checkpoint.lsn
             {
+                check_places(&chunk.header, &edits)?;
                 tail.operations.insert(lsn, edits);
             }
         }
@@ -155,22 +252,62 @@ fn read_tail(log: &Log, checkpoint: &Checkpoint) -> Result<Tail> {
     Ok(tail)
 }
 
+fn is_offline(log: &Log, segment: SegNo) -> bool {
+    log.device.zone(segment.0).is_ok_and(|zone| zone.condition == ZoneCondition::Offline)
+}
+
+/// The blocks that a record maps stand in the payload of its own chunk.
+fn check_places(header: &ChunkHeader, edits: &[Edit]) -> Result<()> {
+    let payload = header.payload(0)..header.payload(header.payload_blocks);
+    let mut written = edits.iter().flat_map(Edit::blocks_written);
+    match written.find(|(addr, _)| !payload.contains(addr)) {
+        Some((addr, _)) => {
+            let why = format!("a record of the chunk at block {} maps block {addr}, which is not its own", header.addr);
+            Err(Error::Damaged { what: "log", addr: header.addr, why })
+        }
+        None => Ok(()),
+    }
+}
+
 fn segment_scan(log: &Log, segment: SegNo, from: u32) -> SegmentScan<'_> {
     let capacity = log.lock().segments.capacity(segment);
     SegmentScan::new(&*log.device, log.shape.fsid, segment, log.address(segment, 0), from, capacity)
 }
 
+/// A later mount logs operations only once a slot with its epoch is durable. So if there are such, that slot was lost, and this checkpoint is not the
+/// newest. (Nodes of a checkpoint that a crash has cut off carry the later epoch, too.)
+fn refuse_newer(checkpoint: &Checkpoint, header: &ChunkHeader) -> Result<()> {
+    if header.epoch <= checkpoint.epoch || header.lsn_last == Lsn::default() {
+        return Ok(());
+    }
+    let why = format!("chunk at block {} was logged by a later mount, whose checkpoint is not there", header.addr);
+    Err(Error::Damaged { what: "superblock", addr: BlockAddr::NONE, why })
+}
+
+/// After a clean checkpoint nothing was logged, unless a later one was lost: looks where a mount would have gone on.
+fn expect_no_log(log: &Log, checkpoint: &Checkpoint) -> Result<Tail> {
+    let heads = checkpoint.heads.iter().map(|p| (p.segment, p.next));
+    let listed = checkpoint.allocation.iter().take(HEADS_MAX).map(|segment| (*segment, 0));
+    for (segment, from) in heads.chain(listed) {
+        if let Some(chunk) = segment_scan(log, segment, from).next_chunk()? {
+            refuse_newer(checkpoint, &chunk.header)?;
+        }
+    }
+    Ok(Tail::default())
+}
+
 /// Collects the chunks of one segment that belong to the log after `checkpoint`; those of an earlier mount or of an earlier life
-/// of the segment do not.
+/// of the segment do not. False if there are none.
 fn read_segment(
     mut scan: SegmentScan<'_>,
     checkpoint: &Checkpoint,
     first_generation: u64,
     tail: &mut Tail,
     chunks: &mut Vec<FoundChunk>,
-) -> Result<()> {
+) -> Result<bool> {
     let mut position = None;
     while let Some(chunk) = scan.next_chunk()? {
+        refuse_newer(checkpoint, &chunk.header)?;
         let ChunkHeader { head, epoch, generation, .. } = chunk.header;
         if epoch != checkpoint.epoch || generation < first_generation || usize::from(head) >= HEADS_MAX {
             break;
@@ -178,11 +315,11 @@ fn read_segment(
         position = Some(HeadPosition { head, segment: scan.segment(), next: scan.position(), generation });
         chunks.push(chunk);
     }
-    if let Some(position) = position {
-        tail.next_generation = tail.next_generation.max(position.generation + 1);
-        tail.segments.push(position);
-    }
-    Ok(())
+    let Some(position) = position else { return Ok(false) };
+    tail.next_generation = tail.next_generation.max(position.generation + 1);
+    tail.segments.push(position);
+    tail.look_beyond(scan, checkpoint)?;
+    Ok(true)
 }
 
 /// Keeps the longest prefix without a gap (I6).
@@ -224,10 +361,16 @@ fn restore_heads(log: &Log, checkpoint: &Checkpoint, tail: &Tail, capacity: u32)
     let mut inner = log.lock();
     for position in tail.segments.iter().filter(|p| checkpoint.allocation.contains(&p.segment)) {
         let (seg, head, clock) = (position.segment, position.head, checkpoint.write_clock);
+        let entry = inner.segments.get(seg);
         if checkpoint.extended.is_some() {
             inner.segments.open_again(seg, head, clock);
-        } else {
+        } else if (entry.state, entry.live) == (SegmentState::Free, 0) {
             inner.segments.open(seg, head, clock);
+        } else {
+            return Err(damaged_list(format!(
+                "segment {seg} was written after the checkpoint, and was {:?} in it",
+                entry.state
+            )));
         }
     }
     // Those that no head goes on with are sealed only after replay: on the way an operation may take the last live block of one,
@@ -249,7 +392,9 @@ fn restore_heads(log: &Log, checkpoint: &Checkpoint, tail: &Tail, capacity: u32)
 fn settle(log: &Log, checkpoint: &Checkpoint, left: &BTreeSet<SegNo>, read_only: bool) -> Result<()> {
     if log.shape.zoned && !read_only {
         for seg in left {
-            log.device.finish(seg.0)?;
+            if let Err(e) = log.device.finish(seg.0) {
+                log.note_unfinished(*seg, &e);
+            }
         }
     }
     let mut inner = log.lock();
@@ -264,17 +409,24 @@ fn settle(log: &Log, checkpoint: &Checkpoint, left: &BTreeSet<SegNo>, read_only:
     Ok(())
 }
 
+fn damaged_list(why: String) -> Error {
+    Error::Damaged { what: "allocation list", addr: BlockAddr::NONE, why }
+}
+
 /// What the slot lists and the log has not opened is free. An extension lists segments that the checkpoint knows as used; that they can be
 /// written is durable, and whatever was in them has been counted out (I2). Anything else would be overwritten data.
 fn give_back_listed(inner: &mut Inner, checkpoint: &Checkpoint) -> Result<()> {
     let listed: Vec<SegNo> = inner.heads.listed().collect();
+    let mut seen = BTreeSet::new();
     for seg in listed {
+        if !seen.insert(seg) {
+            return Err(damaged_list(format!("segment {seg} is to be written twice")));
+        }
         match inner.segments.get(seg).state {
             SegmentState::Free => {}
             SegmentState::Prefree if checkpoint.extended.is_some() => inner.segments.release(seg, true),
             state => {
-                let why = format!("segment {seg} is to be written, and is {state:?}");
-                return Err(Error::Damaged { what: "allocation list", addr: BlockAddr::NONE, why });
+                return Err(damaged_list(format!("segment {seg} is to be written, and is {state:?}")));
             }
         }
     }
@@ -287,7 +439,7 @@ fn resumable(log: &Log, position: &HeadPosition, capacity: u32) -> Result<bool> 
         return Ok(false);
     }
     let zone = log.device.zone(position.segment.0)?;
-    Ok(zone.write_pointer.is_none_or(|pointer| pointer == position.next))
+    Ok(!zone.condition.has_failed() && zone.write_pointer.is_none_or(|pointer| pointer == position.next))
 }
 
 /// Applies the operations; returns the blocks of user data in them.
@@ -316,7 +468,7 @@ fn replay(state: &RwLock<State>, log: &Log, operations: BTreeMap<Lsn, Vec<Edit>>
 }
 
 /// Blocks that users wrote: what was mapped, not what was moved.
-fn user_ticks(edits: &[Edit]) -> u64 {
+pub(crate) fn user_ticks(edits: &[Edit]) -> u64 {
     let mapped = edits.iter().filter(|edit| matches!(edit, Edit::Map { .. }));
     mapped.map(|edit| edit.blocks_written().count() as u64).sum()
 }
@@ -327,8 +479,18 @@ fn preload_next_node(state: &RwLock<State>, log: &Log) -> Result<()> {
         let next = state.read().tree.next_node();
         let looked = state.read().nodes.slot(0, next.0);
         match looked {
-            super::radix::Looked::Found(_) => return Ok(()),
+            super::radix::Looked::Found(_) => return check_unused(&state.read()),
             super::radix::Looked::Missing(page, at) => super::load::load_page(state, log, page, at)?,
         }
     }
+}
+
+/// The node table must have nothing for numbers that were never given out: a new node would come in its place.
+fn check_unused(state: &State) -> Result<()> {
+    let next = state.tree.next_node().0;
+    if state.nodes.is_empty_from(0, next) {
+        return Ok(());
+    }
+    let why = format!("it has nodes from number {next} on, which was never given out");
+    Err(Error::Damaged { what: "node table", addr: state.nodes.root().addr, why })
 }

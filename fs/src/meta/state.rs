@@ -3,12 +3,13 @@
 use std::ops::ControlFlow;
 
 use crate::error::Result;
-use crate::format::chunk::TableId;
+use crate::format::chunk::{RECORD_BYTES_MAX, TableId};
 use crate::format::key::Key;
 use crate::format::superblock::{BlockRef, Checkpoint};
 use crate::format::value::Value;
 use crate::types::{Ino, NodeId};
 
+use super::apply::Deltas;
 use super::radix::Radix;
 use super::tree::Tree;
 use super::view::View;
@@ -34,6 +35,10 @@ pub struct State {
     pub totals: Totals,
     /// The smallest inode number that was never logged.
     pub next_ino: u64,
+    /// The record being encoded; kept for its memory.
+    pub(crate) record: Vec<u8>,
+    /// The same for what an operation changes in counts.
+    pub(crate) deltas: Deltas,
 }
 
 impl State {
@@ -50,6 +55,8 @@ impl State {
                 table_blocks: checkpoint.table_blocks,
             },
             next_ino: checkpoint.next_ino,
+            record: Vec::with_capacity(RECORD_BYTES_MAX),
+            deltas: Deltas::default(),
         }
     }
 
@@ -61,6 +68,8 @@ impl State {
             segments: Radix::new(TableId::Segments, BlockRef::ABSENT),
             totals: Totals::default(),
             next_ino: Ino::FIRST_USER.0,
+            record: Vec::with_capacity(RECORD_BYTES_MAX),
+            deltas: Deltas::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A mounted image below the namespace: plans become logged, applied operations; blocks are read and verified.
 //!
-//! Locks, in the order in which they may be taken: checkpoint, state, log. None is held over I/O, except that checkpoints are taken
+//! Locks, in the order in which they may be taken: checkpoint, state, log (`lock_order`). None is held over I/O, except that checkpoints are taken
 //! one at a time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use gleanfs_gc::placement::Placement;
 use gleanfs_gc::telemetry::Taps;
-use parking_lot::{Mutex, RwLock};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -16,10 +15,12 @@ use crate::format::chunk::{PageId, TableId};
 use crate::format::edit::Edit;
 use crate::format::superblock::{Checkpoint, Identity, Superblock};
 use crate::format::table::{NODE_LEVELS, REFS_PER_PAGE, SEGMENT_LEVELS};
-use crate::log::{Log, Purpose};
+use crate::lock_order::{Mutex, Place, RwLock};
+use crate::log::refusals::is_of_the_place;
+use crate::log::{Detours, Log, Purpose};
 use crate::types::{BLOCK_SIZE, BlockAddr, Ino, Lsn, NodeId, WriteClock};
 
-use super::checkpoint;
+use super::checkpoint::{self, Leftovers, Taken};
 use super::kinds::Kinds;
 use super::load;
 use super::radix::Looked;
@@ -127,6 +128,8 @@ pub trait Relief: Send + Sync {
 const CLEANING_SHARE: f64 = 0.9;
 /// Segments that a checkpoint takes for what emptying one made dirty: a leaf for each block, their parents, pages of both tables.
 const EMPTIED_DIRTIES: u32 = 2;
+/// Times that the state is taken for one checkpoint, where the device refuses what it was laid out for.
+const CHECKPOINT_TRIES: u32 = 3;
 /// Table pages that a checkpoint can write where none were: a path down both tables.
 const NEW_PAGES_MAX: u8 = NODE_LEVELS + SEGMENT_LEVELS;
 
@@ -190,15 +193,15 @@ impl Volume {
         let next_ino = base.state.next_ino;
         let written = base.log.device.traffic().written_bytes;
         Self {
-            state: RwLock::new(base.state),
+            state: RwLock::new(Place::State, base.state),
             log: base.log,
-            shape: RwLock::new(Shape { identity: Arc::new(base.identity), room: base.room }),
+            shape: RwLock::new(Place::Shape, Shape { identity: Arc::new(base.identity), room: base.room }),
             next_ino: AtomicU64::new(next_ino),
             user_bytes: AtomicU64::new(base.last.user_bytes),
             user_bytes_before: base.last.user_bytes,
             device_bytes_before: base.last.device_bytes.wrapping_sub(written),
-            checkpoints: Mutex::new(Checkpoints { slots: base.slots, last: base.last }),
-            placement: Mutex::new(options.placement),
+            checkpoints: Mutex::new(Place::Checkpoint, Checkpoints { slots: base.slots, last: base.last }),
+            placement: Mutex::new(Place::Placement, options.placement),
             placed: Placed::default(),
             kinds: Kinds::default(),
             taps: Arc::default(),
@@ -216,6 +219,12 @@ impl Volume {
     /// Names who makes room. Once, before the first operation.
     pub fn set_relief(&self, relief: Weak<dyn Relief>) {
         assert!(self.relief.set(relief).is_ok(), "relief is named once");
+    }
+
+    /// Has the log bring to this volume what its device refused. Before the first operation.
+    pub fn attend(self: &Arc<Self>) {
+        let detours: Weak<dyn Detours> = Arc::<Self>::downgrade(self);
+        self.log.set_detours(detours);
     }
 
     pub(crate) fn relieve(&self, purpose: Purpose) -> Result<()> {
@@ -313,8 +322,13 @@ impl Volume {
 
     /// Runs `read` on a consistent state. May run it several times (node misses).
     pub fn view<T>(&self, mut read: impl FnMut(&dyn View) -> Result<T>) -> Result<T> {
+        self.look(|state| read(state))
+    }
+
+    /// The same with the state as it is, which hands out items without copying them.
+    pub(crate) fn look<T>(&self, mut read: impl FnMut(&State) -> Result<T>) -> Result<T> {
         loop {
-            let outcome = read(&*self.state.read());
+            let outcome = read(&self.state.read());
             match outcome {
                 Err(Error::NodeMiss(id)) => self.load(id)?,
                 outcome => return outcome,
@@ -405,6 +419,7 @@ impl Volume {
 
     /// [`Volume::checkpoint`] that names the image `identity`.
     pub(super) fn checkpoint_as(&self, checkpoints: &mut Checkpoints, identity: &Identity, clean: bool) -> Result<()> {
+        self.reserve_for_checkpoint(clean)?;
         let result = self.checkpoint_locked(checkpoints, identity, clean);
         if let Err(e) = &result {
             // Whatever the cause, what the medium holds now is not known well enough to go on (I6).
@@ -413,15 +428,20 @@ impl Volume {
         result
     }
 
+    /// Has the medium promise the room of a checkpoint before anything of it is taken: a host that is full now may have room later, and nothing was lost by
+    /// then (I7).
+    fn reserve_for_checkpoint(&self, clean: bool) -> Result<()> {
+        self.log.failure()?;
+        let reserved = self.log.prepare_for_checkpoint(self.checkpoint_cost() as usize);
+        if reserved.is_err() && clean {
+            // Without its last checkpoint a mount leaves all that it accepted in the log.
+            self.log.sync()?;
+        }
+        reserved
+    }
+
     fn checkpoint_locked(&self, checkpoints: &mut Checkpoints, identity: &Identity, clean: bool) -> Result<()> {
-        let mut taken = {
-            let mut state = self.state.write();
-            // Numbers given out and not logged yet must not be given out again.
-            state.next_ino = state.next_ino.max(self.next_ino.load(Ordering::Relaxed));
-            checkpoint::take(&mut state, &self.log, &checkpoints.last, self.epoch, clean)?
-        };
-        self.log.write_out()?;
-        checkpoint::write(&mut taken, &self.state, &self.log)?;
+        let mut taken = self.take_and_write(&checkpoints.last, clean)?;
         self.log.flush_once()?;
         let written = self.written();
         taken.checkpoint.user_bytes = written.user_bytes;
@@ -437,6 +457,30 @@ impl Volume {
         Ok(())
     }
 
+    /// Takes the state and writes it. A place that the device refuses is condemned, and so it is worth taking the state anew, for other places.
+    fn take_and_write(&self, last: &Checkpoint, clean: bool) -> Result<Taken> {
+        let mut before = Leftovers::default();
+        for tries_left in (0..CHECKPOINT_TRIES).rev() {
+            let mut taken = {
+                let mut state = self.state.write();
+                // Numbers given out and not logged yet must not be given out again.
+                state.next_ino = state.next_ino.max(self.next_ino.load(Ordering::Relaxed));
+                checkpoint::take(&mut state, &self.log, last, self.epoch, clean, before)?
+            };
+            self.log.write_out()?;
+            let is_current = self.log.lock().detours() == taken.detours;
+            let written = if is_current { checkpoint::write(&mut taken, &self.state, &self.log) } else { Ok(()) };
+            match written {
+                Ok(()) if is_current => return Ok(taken),
+                Err(e) if tries_left == 0 || !is_of_the_place(&e) => return Err(e),
+                Err(e) => tracing::warn!("a checkpoint is taken anew: {e}"),
+                Ok(()) => tracing::warn!("a checkpoint is taken anew: what it maps was taken elsewhere"),
+            }
+            before = checkpoint::give_up(taken, &self.state, &self.log);
+        }
+        Err(Error::Refused("the device refused one place after another".into()))
+    }
+
     /// LSN of the newest committed operation.
     pub fn last_lsn(&self) -> Lsn {
         self.log.last_lsn()
@@ -447,7 +491,12 @@ impl Volume {
     }
 
     pub fn usage(&self) -> Usage {
-        Usage { capacity: self.identity().capacity_blocks, used: self.state.read().used_blocks() }
+        Usage { capacity: self.capacity_blocks(), used: self.state.read().used_blocks() }
+    }
+
+    /// Blocks that users may fill: what the image says, without what the device has taken out of use since (I7).
+    pub(super) fn capacity_blocks(&self) -> u64 {
+        self.identity().capacity_blocks.saturating_sub(self.log.lock().segments.lost_room())
     }
 
     pub fn written(&self) -> Written {
@@ -524,8 +573,21 @@ impl Volume {
         self.log.failure()
     }
 
+    /// Segments that the device has refused, for good.
+    pub fn bad_segments(&self) -> u32 {
+        self.log.lock().segments.counts().bad
+    }
+
     pub fn is_read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// How the image contradicts itself, if it does: a read-only mount shows it all the same, a writable one is refused.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        if let Some(why) = self.log.lock().segments.broken() {
+            return Some(why.to_owned());
+        }
+        self.log.failure().err().map(|e| e.to_string())
     }
 
     /// Stops all writing at once, as if the power were cut: for the shutdown ioctl and for tests.

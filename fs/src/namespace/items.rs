@@ -8,6 +8,7 @@ use crate::meta::view::View;
 use crate::types::{BLOCK_SIZE, Ino};
 
 use super::api::Attr;
+use super::data::FILE_SIZE_MAX;
 
 /// The bits of a mode that chmod(2) sets.
 pub const PERM_BITS: u32 = 0o7777;
@@ -44,6 +45,8 @@ pub fn misfit(what: &'static str, ino: Ino) -> Error {
 /// The inode, if it exists.
 pub fn find(view: &dyn View, ino: Ino) -> Result<Option<Inode>> {
     match view.get(&Key::inode(ino))? {
+        // No call makes a file that long, and sums with its size must not overflow.
+        Some(Value::Inode(inode)) if inode.size > FILE_SIZE_MAX => Err(misfit("size", ino)),
         Some(Value::Inode(inode)) => Ok(Some(*inode)),
         None => Ok(None),
         Some(_) => Err(misfit("inode", ino)),
@@ -86,7 +89,7 @@ pub fn attr(ino: Ino, inode: &Inode) -> Attr {
         gid: inode.gid,
         rdev: inode.rdev,
         size,
-        sectors: inode.blocks * (BLOCK_SIZE as u64 / 512),
+        sectors: inode.blocks.saturating_mul(BLOCK_SIZE as u64 / 512),
         atime: inode.atime,
         mtime: inode.mtime,
         ctime: inode.ctime,

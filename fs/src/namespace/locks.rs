@@ -3,8 +3,7 @@
 //! Shared: writes of whole blocks inside the file. Exclusive: all that reads before it writes, or changes the size.
 //! Nobody holds two of them at once, and they come before any lock of the volume.
 
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-
+use crate::lock_order::{Place, ReadGuard, RwLock, WriteGuard};
 use crate::types::Ino;
 
 const STRIPES: usize = 256;
@@ -17,7 +16,7 @@ pub struct InodeLocks {
 
 impl InodeLocks {
     pub fn new() -> Self {
-        Self { stripes: (0..STRIPES).map(|_| RwLock::new(())).collect() }
+        Self { stripes: (0..STRIPES).map(|_| RwLock::new(Place::Contents, ())).collect() }
     }
 
     fn stripe(&self, ino: Ino) -> &RwLock<()> {
@@ -26,11 +25,11 @@ impl InodeLocks {
         &self.stripes[spread as usize % STRIPES]
     }
 
-    pub fn shared(&self, ino: Ino) -> RwLockReadGuard<'_, ()> {
+    pub fn shared(&self, ino: Ino) -> ReadGuard<'_, ()> {
         self.stripe(ino).read()
     }
 
-    pub fn exclusive(&self, ino: Ino) -> RwLockWriteGuard<'_, ()> {
+    pub fn exclusive(&self, ino: Ino) -> WriteGuard<'_, ()> {
         self.stripe(ino).write()
     }
 }

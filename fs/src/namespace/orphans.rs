@@ -46,11 +46,12 @@ pub fn trim_is_due(view: &dyn View, ino: Ino) -> Result<bool> {
 /// The next tasks on the medium after `after` (all from the first with `None`); empty at the end.
 pub fn list(view: &dyn View, after: Option<Task>) -> Result<Vec<Task>> {
     let start = match after {
-        None => 0,
-        Some(Task::Free(ino)) => ino.0 + 1,
-        Some(Task::Trim(ino)) => (ino.0 | TRUNCATED) + 1,
+        None => Some(0),
+        Some(Task::Free(ino)) => ino.0.checked_add(1),
+        Some(Task::Trim(ino)) => (ino.0 | TRUNCATED).checked_add(1),
     };
     let mut tasks = Vec::new();
+    let Some(start) = start else { return Ok(tasks) };
     let (from, to) = (Key::new(Ino::ORPHANS, Kind::Orphan, start), Key::new(Ino::ORPHANS, Kind::Orphan, u64::MAX));
     view.scan(&from, &to, &mut |key, _| {
         let ino = Ino(key.offset & !TRUNCATED);
@@ -199,6 +200,15 @@ mod tests {
         assert_eq!(run(&mut tree, Task::Trim(file)), 2);
         assert_eq!(tree.inode(file).blocks, 3);
         assert!(!trim_is_due(&tree, file).unwrap());
+    }
+
+    #[test]
+    fn the_last_number_there_is_ends_the_list() {
+        let mut tree = Tree::with_root();
+        let last = Ino(TRUNCATED - 1);
+        tree.items.insert(trim_key(last), Value::Orphan);
+        assert_eq!(list(&tree, None).unwrap(), [Task::Trim(last)]);
+        assert!(list(&tree, Some(Task::Trim(last))).unwrap().is_empty());
     }
 
     #[test]

@@ -43,9 +43,11 @@ fn end(view: &dyn View, key: Key, entry: &Dirent) -> Result<End> {
     Ok(End { key, ino: entry.ino, inode: items::get(view, entry.ino)? })
 }
 
-/// Whether `ancestor` is `dir` or one of the directories above it.
+/// Whether `ancestor` is `dir` or one of the directories above it. Parents that lead round in a circle, as only a forged image has them, are found
+/// out (Brent's algorithm: an inode that is met again).
 fn is_above(view: &dyn View, ancestor: Ino, mut dir: Ino) -> Result<bool> {
-    loop {
+    let mut met = dir;
+    for step in 1u64.. {
         if dir == ancestor {
             return Ok(true);
         }
@@ -57,7 +59,14 @@ fn is_above(view: &dyn View, ancestor: Ino, mut dir: Ino) -> Result<bool> {
             return Err(Error::NotFound);
         }
         dir = inode.parent;
+        if dir == met {
+            return Err(items::misfit("parent of a directory", dir));
+        }
+        if step.is_power_of_two() {
+            met = dir;
+        }
     }
+    unreachable!("a walk of 2^64 steps")
 }
 
 /// Refuses to move a directory into itself, in either direction.
@@ -289,6 +298,19 @@ mod tests {
         assert!(matches!(rename(&mut tree, &op(), (R, "a"), (b, "c"), Exchange), Err(Error::Invalid)));
         assert!(matches!(rename(&mut tree, &op(), (b, "c"), (R, "a"), Exchange), Err(Error::Invalid)));
         assert!(matches!(rename(&mut tree, &op(), (b, "c"), (R, "a"), Replace), Err(Error::NotEmpty)));
+    }
+
+    #[test]
+    fn parents_that_lead_in_a_circle_end_a_rename() {
+        let mut tree = Tree::with_root();
+        let a = tree.dir(R, b"a");
+        let b = tree.dir(a, b"b");
+        let c = tree.dir(R, b"c");
+        tree.edit_inode(a, |inode| inode.parent = b);
+        assert!(matches!(rename(&mut tree, &op(), (R, "c"), (b, "z"), Replace), Err(Error::Decode(_))));
+        tree.edit_inode(c, |inode| inode.parent = c);
+        tree.dir(R, b"d");
+        assert!(matches!(rename(&mut tree, &op(), (R, "d"), (c, "z"), Replace), Err(Error::Decode(_))));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Whole trees as values: read from any filesystem, compared with a readable first difference.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Exactness;
 use super::walk;
@@ -69,6 +69,8 @@ pub(super) struct Node {
     pub target: Option<Vec<u8>>,
     /// Hashes of the blocks that hold anything but zeros; only at the first path.
     pub blocks: BTreeMap<u64, u64>,
+    /// Blocks that could not be read.
+    pub lost: BTreeSet<u64>,
 }
 
 /// Everything that a filesystem shows, by path.
@@ -78,7 +80,27 @@ pub struct Tree(BTreeMap<Vec<u8>, Node>);
 impl Tree {
     /// Walks the whole filesystem. `Err` says how it contradicts itself, or which access failed.
     pub fn read(fs: &dyn Namespace, exact: Exactness) -> std::result::Result<Self, String> {
-        walk::read(fs, exact).map(Self)
+        walk::read(fs, exact, false).map(Self)
+    }
+
+    /// The same where blocks of files may be unreadable.
+    pub fn read_damaged(fs: &dyn Namespace, exact: Exactness) -> std::result::Result<Self, String> {
+        walk::read(fs, exact, true).map(Self)
+    }
+
+    /// Blocks that could not be read.
+    pub fn lost_blocks(&self) -> u64 {
+        self.0.values().map(|node| node.lost.len() as u64).sum()
+    }
+
+    /// This tree, without what could not be read of `other`: all else must be the same.
+    pub fn with_losses_of(mut self, other: &Self) -> Self {
+        for (path, node) in &mut self.0 {
+            let Some(damaged) = other.0.get(path) else { continue };
+            node.blocks.retain(|block, _| !damaged.lost.contains(block));
+            node.lost.clone_from(&damaged.lost);
+        }
+        self
     }
 
     pub fn len(&self) -> usize {

@@ -4,24 +4,26 @@
 //! The power is cut at every write of a run, or at some of them. What is found then is compared with the reference's state after each operation
 //! since the last acknowledged sync. The operation in which the power went counts as accepted or not. Only contents of a file may be
 //! in effect in part, block by block, where [`Operation::may_be_split`] says so. After that the run goes on with the operations that
-//! were left, on what was recovered, and ends with a second crash.
+//! were left, on what was recovered, until a second cut and, after that, until a third one at the end.
 
 use std::ops::Range;
 
 use super::client::Outcome;
 use super::compare::Tree;
 use super::mix::Mix;
-use super::model::{Pair, report};
+use super::model::Pair;
 use super::ops::Operation;
 use super::random::Random;
 use super::shrink::shrink;
-use super::{Failure, Subject, from_env, guarded, seeds};
+use super::{Exactness, Failure, Found, Subject, from_env, guarded, seeds};
 use crate::namespace::reference::Reference;
 
 /// Runs that shrinking may take.
 const SHRINK_TRIES: usize = 150;
 /// Cuts tried for each list while shrinking.
 const SHRINK_CUTS: u64 = 40;
+/// Tells the seed of later cuts from that of what survives.
+const REPEATED: u64 = 0x7265_7065_6174;
 
 /// A crash trial: `seeds` lists of `operations` operations, each run once for every cut.
 ///
@@ -66,36 +68,51 @@ impl CrashTrial<'_> {
         cut: Option<u64>,
     ) -> Result<(), String> {
         for seed in seeds {
-            let operations = self.mix.generate(seed, count);
-            let cuts = Cuts { seed, only: cut, most: self.cuts_max };
-            if let Err((cut, failure)) = self.every_cut(subject, &operations, &cuts) {
-                let only = cut.after.map_or(String::new(), |after| format!("GLEANFS_CUT={after} "));
-                let replay = format!("GLEANFS_SEED={seed} GLEANFS_OPS={count} {only}{}", self.command);
-                let cuts = Cuts { seed, only: None, most: SHRINK_CUTS };
-                let fails = |ops: &[Operation]| self.every_cut(subject, ops, &cuts).err();
-                let (shorter, (cut, failure)) = shrink(operations, (cut, failure), SHRINK_TRIES, fails);
-                let place = cut.after.map_or("at the end of".into(), |n| format!("after {n} writes of"));
-                let failure =
-                    Failure::new(failure.step, format!("{}\nwith the power cut {place} the list", failure.what));
-                return Err(report(&shorter, &failure, &replay));
-            }
+            self.try_seed(subject, seed, count, cut).map_err(|found| {
+                let only = found.cut.map_or(String::new(), |after| format!("GLEANFS_CUT={after} "));
+                found.report(&format!("GLEANFS_SEED={seed} GLEANFS_OPS={count} {only}{}", self.command))
+            })?;
         }
         Ok(())
     }
 
-    fn every_cut<S: Subject>(&self, subject: &S, ops: &[Operation], cuts: &Cuts) -> Result<(), (Cut, Failure)> {
-        let cut_at = |after: Option<u64>| {
+    /// Runs the list of one seed with all its cuts; how often the power went. The failure is shrunk.
+    pub fn try_seed(
+        &self,
+        subject: &impl Subject,
+        seed: u64,
+        count: usize,
+        cut: Option<u64>,
+    ) -> Result<u64, Box<Found>> {
+        let operations = self.mix.generate(seed, count);
+        let cuts = Cuts { seed, only: cut, most: self.cuts_max };
+        self.every_cut(subject, &operations, &cuts).map_err(|(cut, failure)| {
+            let cuts = Cuts { seed, only: None, most: SHRINK_CUTS };
+            let fails = |ops: &[Operation]| self.every_cut(subject, ops, &cuts).err();
+            let first = cut;
+            let (operations, (cut, failure)) = shrink(operations, (cut, failure), SHRINK_TRIES, fails);
+            let place = cut.after.map_or("at the end of".into(), |n| format!("after {n} writes of"));
+            let failure = Failure::new(failure.step, format!("{}\nwith the power cut {place} the list", failure.what));
+            Box::new(Found { operations, failure, cut: first.after })
+        })
+    }
+
+    fn every_cut<S: Subject>(&self, subject: &S, ops: &[Operation], cuts: &Cuts) -> Result<u64, (Cut, Failure)> {
+        let cut_at = |after: Option<u64>, writes: u64| {
             let seed = cuts.seed.wrapping_mul(1_000_003).wrapping_add(after.map_or(0, |n| n + 1));
             let cut = Cut { after, seed };
-            guarded(|| Run { trial: self, subject, cut }.run(ops)).map_err(|failure| (cut, failure))
+            guarded(|| Run { trial: self, subject, cut, writes }.run(ops)).map_err(|failure| (cut, failure))
         };
         if cuts.only.is_some() {
-            return cut_at(cuts.only).map(drop);
+            return cut_at(cuts.only, ops.len() as u64).map(|came| came.crashes);
         }
-        let writes = cut_at(None)?;
+        let Came { writes, mut crashes } = cut_at(None, 0)?;
         let stride = writes.div_ceil(cuts.most).max(1);
         // Another seed begins elsewhere, so that together they come to every write.
-        (cuts.seed % stride..writes).step_by(stride as usize).try_for_each(|after| cut_at(Some(after)).map(drop))
+        for after in (cuts.seed % stride..writes).step_by(stride as usize) {
+            crashes += cut_at(Some(after), ops.len() as u64)?.crashes;
+        }
+        Ok(crashes)
     }
 }
 
@@ -106,8 +123,16 @@ struct Cuts {
     most: u64,
 }
 
+/// What counts as the same state.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judge {
+    pub exact: Exactness,
+    /// Blocks up to which a write is whole or absent.
+    pub record_blocks: u64,
+}
+
 /// How recovery came out.
-enum Recovered {
+pub(super) enum Recovered {
     /// As after this state.
     At(usize),
     /// In the middle of the operation that follows it.
@@ -118,30 +143,50 @@ struct Run<'a, S: Subject> {
     trial: &'a CrashTrial<'a>,
     subject: &'a S,
     cut: Cut,
+    /// Writes within which the second cut comes.
+    writes: u64,
+}
+
+/// What came of a run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Came {
+    /// Writes before the first crash.
+    writes: u64,
+    crashes: u64,
 }
 
 impl<S: Subject> Run<'_, S> {
-    /// Runs the list with two crashes; tells how many writes came before the first.
-    fn run(&self, operations: &[Operation]) -> Result<u64, Failure> {
+    /// Runs the list with a crash at the cut, one somewhere in what is left after it, and one at the end.
+    fn run(&self, operations: &[Operation]) -> Result<Came, Failure> {
         let mut pair = Pair::start(self.subject).map_err(|e| Failure::new(0, format!("format and mount: {e}")))?;
-        let before = self.subject.writes(&pair.medium);
-        if let Some(after) = self.cut.after {
-            self.subject.cut_after(&pair.medium, after);
+        let mut random = Random::new(self.cut.seed ^ REPEATED);
+        let cuts = match self.cut.after {
+            None => vec![None],
+            Some(first) => vec![Some(first), Some(random.within(0..self.writes + 1)), None],
+        };
+        let mut came = Came::default();
+        let mut done = 0;
+        for (nth, cut) in cuts.into_iter().enumerate() {
+            let before = self.subject.writes(&pair.medium);
+            if let Some(after) = cut {
+                self.subject.cut_after(&pair.medium, after);
+            }
+            let (end, states) = self.until_crash(&mut pair, operations, done)?;
+            if cut.is_none() && end < operations.len() {
+                return Err(Failure::new(end, "the device works, but the filesystem says that it does not"));
+            }
+            if nth == 0 {
+                came.writes = self.subject.writes(&pair.medium) - before;
+            }
+            came.crashes += 1;
+            if !self.crash(&mut pair, operations, end, states)? {
+                return Ok(came);
+            }
+            done = end;
         }
-        let (done, whole) = self.until_crash(&mut pair, operations, 0)?;
-        let writes = self.subject.writes(&pair.medium) - before;
-        if !self.crash(&mut pair, operations, done, whole)? {
-            return Ok(writes);
-        }
-        let (end, states) = self.until_crash(&mut pair, operations, done)?;
-        if end < operations.len() {
-            return Err(Failure::new(end, "the device works, but the filesystem says that it does not"));
-        }
-        if self.crash(&mut pair, operations, end, states)? {
-            let end = pair.compare().and_then(|()| pair.step(&Operation::Remount)).and_then(|()| pair.compare());
-            end.map_err(|what| Failure::new(operations.len(), format!("after the last recovery: {what}")))?;
-        }
-        Ok(writes)
+        let end = pair.compare().and_then(|()| pair.step(&Operation::Remount)).and_then(|()| pair.compare());
+        end.map_err(|what| Failure::new(operations.len(), format!("after the last recovery: {what}")))?;
+        Ok(came)
     }
 
     /// Runs operations from `from` on until the device is gone or the list ends. Returns how far it came, and the reference's states
@@ -188,7 +233,7 @@ impl<S: Subject> Run<'_, S> {
         self.recover(pair).map_err(failed)?;
         let tree = pair.tree().map_err(failed)?;
         let since = &operations[done + 1 - states.len()..done];
-        match self.find(&tree, &states, since).map_err(failed)? {
+        match find(&tree, &states, since, self.judge()).map_err(failed)? {
             Recovered::At(at) => {
                 pair.reference = states.swap_remove(at);
                 pair.reference.forget_all();
@@ -219,34 +264,44 @@ impl<S: Subject> Run<'_, S> {
         pair.mount()
     }
 
+    fn judge(&self) -> Judge {
+        Judge { exact: self.subject.exactness(), record_blocks: self.trial.record_blocks }
+    }
+
     fn lose_power(&self, pair: &mut Pair<'_, S>, seed: u64) {
         let after = self.subject.crash(&pair.medium, seed);
         // Only now may the old mount end: what it still writes does not reach the new medium.
         pair.mounted = None;
         pair.medium = after;
     }
+}
 
-    /// Which state this is. `operations` are those that lead from one state to the next.
-    fn find(&self, found: &Tree, states: &[Reference], operations: &[Operation]) -> Result<Recovered, String> {
-        let exact = self.subject.exactness();
-        let trees: Vec<Tree> = states.iter().map(|s| Tree::read(s, exact)).collect::<Result<_, _>>()?;
-        if let Some(at) = trees.iter().rposition(|tree| tree == found) {
-            return Ok(Recovered::At(at));
-        }
-        let split = trees.windows(2).zip(operations).any(|(pair, operation)| {
-            operation.may_be_split(self.trial.record_blocks) && found.is_between(&pair[0], &pair[1])
-        });
-        if split {
-            return Ok(Recovered::Within);
-        }
-        let against =
-            |tree: Option<&Tree>| tree.and_then(|t| t.difference(found, ["reference", "subject"])).unwrap_or_default();
-        Err(format!(
-            "no prefix of the {} operations since the last sync leads to what is found.\n\
-             against the state at that sync: {}\nagainst the newest: {}",
-            operations.len(),
-            against(trees.first()),
-            against(trees.last()),
-        ))
+/// Which state this is. `operations` are those that lead from one state to the next.
+pub(super) fn find(
+    found: &Tree,
+    states: &[Reference],
+    operations: &[Operation],
+    judge: Judge,
+) -> Result<Recovered, String> {
+    let expected = |state: &Reference| Ok(Tree::read(state, judge.exact)?.with_losses_of(found));
+    let trees: Vec<Tree> = states.iter().map(expected).collect::<Result<_, String>>()?;
+    if let Some(at) = trees.iter().rposition(|tree| tree == found) {
+        return Ok(Recovered::At(at));
     }
+    let split = trees
+        .windows(2)
+        .zip(operations)
+        .any(|(pair, operation)| operation.may_be_split(judge.record_blocks) && found.is_between(&pair[0], &pair[1]));
+    if split {
+        return Ok(Recovered::Within);
+    }
+    let against =
+        |tree: Option<&Tree>| tree.and_then(|t| t.difference(found, ["reference", "subject"])).unwrap_or_default();
+    Err(format!(
+        "no prefix of the {} operations since the last sync leads to what is found.\n\
+         against the state at that sync: {}\nagainst the newest: {}",
+        operations.len(),
+        against(trees.first()),
+        against(trees.last()),
+    ))
 }

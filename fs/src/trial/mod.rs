@@ -17,9 +17,13 @@ use crate::error::Result;
 use crate::format::value::Time;
 use crate::namespace::api::Namespace;
 use crate::namespace::reference::Clock;
+use crate::trial::ops::Operation;
 
+pub mod ace;
+pub mod chaos;
 pub mod client;
 pub mod compare;
+pub mod corruption;
 pub mod crash;
 pub mod generate;
 pub mod listing;
@@ -30,6 +34,7 @@ pub mod ops;
 pub mod random;
 pub mod shrink;
 pub mod toy;
+mod unruly;
 mod walk;
 
 /// A kind of filesystem under trial, with the medium below it.
@@ -59,6 +64,14 @@ pub trait Subject {
     /// The medium as it is found after the power failed now: what was flushed, and of the rest what `seed` lets survive. It has
     /// power, without limit. Whatever is still mounted on `medium` is dropped afterwards and must not reach the new one.
     fn crash(&self, medium: &Self::Medium, seed: u64) -> Self::Medium;
+
+    /// A second medium with the same contents, which has power and goes its own way from here.
+    fn fork(&self, medium: &Self::Medium) -> Self::Medium;
+
+    /// Makes everything durable in the other way that there is, that of its own accord.
+    fn checkpoint(&self, mounted: &Self::Mounted) -> Result<()> {
+        self.namespace(mounted).sync()
+    }
 
     /// What goes on beside the operations, like checkpoints and cleaning: called before operation `step`, so that a list replays exactly.
     /// True if everything before it is durable now.
@@ -97,6 +110,11 @@ impl TrialClock {
         time.nanos += 1;
     }
 
+    /// A second clock that shows the same time and goes on by itself.
+    pub fn fork(&self) -> Self {
+        Self(Arc::new(Mutex::new(*self.0.lock())))
+    }
+
     pub fn clock(&self) -> Clock {
         let time = self.0.clone();
         Arc::new(move || *time.lock())
@@ -115,6 +133,30 @@ impl Failure {
     pub fn new(step: usize, what: impl Display) -> Self {
         Self { step, what: what.to_string() }
     }
+}
+
+/// A list that fails, as short as it goes.
+pub struct Found {
+    pub operations: Vec<Operation>,
+    pub failure: Failure,
+    /// The cut at which the whole list failed, if it was one.
+    pub cut: Option<u64>,
+}
+
+impl Found {
+    /// What there is to say, with the command that replays it.
+    pub fn report(&self, replay: &str) -> String {
+        report(&self.operations, &self.failure, replay)
+    }
+}
+
+/// What a failing trial prints.
+fn report(list: &[impl Display], failure: &Failure, replay: &str) -> String {
+    let list: String = list.iter().enumerate().map(|(i, item)| format!("  {i}: {item}\n")).collect();
+    format!(
+        "{}\nat operation {} of this list, made as short as it goes:\n{list}replay with: {replay}",
+        failure.what, failure.step
+    )
 }
 
 thread_local! {

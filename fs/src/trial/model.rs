@@ -8,7 +8,7 @@ use super::compare::Tree;
 use super::mix::Mix;
 use super::ops::Operation;
 use super::shrink::shrink;
-use super::{Failure, Subject, TrialClock, from_env, guarded, seeds};
+use super::{Failure, Found, Subject, TrialClock, from_env, guarded, seeds};
 use crate::error::Result;
 use crate::namespace::api::{AttrChange, Caller, Namespace, SetTime};
 use crate::namespace::reference::Reference;
@@ -43,25 +43,21 @@ impl ModelTrial<'_> {
     /// The report of the first failure, shrunk, with the command that replays it.
     pub fn try_run(&self, subject: &impl Subject, seeds: Range<u64>, count: usize) -> std::result::Result<(), String> {
         for seed in seeds {
-            let operations = self.mix.generate(seed, count);
-            if let Err(failure) = run(subject, &operations) {
-                let fails = |ops: &[Operation]| run(subject, ops).err();
-                let (shorter, failure) = shrink(operations, failure, SHRINK_TRIES, fails);
-                let replay = format!("GLEANFS_SEED={seed} GLEANFS_OPS={count} {}", self.command);
-                return Err(report(&shorter, &failure, &replay));
-            }
+            self.try_seed(subject, seed, count)
+                .map_err(|found| found.report(&format!("GLEANFS_SEED={seed} GLEANFS_OPS={count} {}", self.command)))?;
         }
         Ok(())
     }
-}
 
-/// What a failing trial prints.
-pub(super) fn report(operations: &[Operation], failure: &Failure, replay: &str) -> String {
-    let list: String = operations.iter().enumerate().map(|(i, op)| format!("  {i}: {op}\n")).collect();
-    format!(
-        "{}\nat operation {} of this list, made as short as it goes:\n{list}replay with: {replay}",
-        failure.what, failure.step
-    )
+    /// Runs the list of one seed. The failure is shrunk.
+    pub fn try_seed(&self, subject: &impl Subject, seed: u64, count: usize) -> std::result::Result<(), Box<Found>> {
+        let operations = self.mix.generate(seed, count);
+        run(subject, &operations).map_err(|failure| {
+            let fails = |ops: &[Operation]| run(subject, ops).err();
+            let (operations, failure) = shrink(operations, failure, SHRINK_TRIES, fails);
+            Box::new(Found { operations, failure, cut: None })
+        })
+    }
 }
 
 /// Runs one list on a new subject and a new reference.
@@ -111,6 +107,13 @@ impl<'a, S: Subject> Pair<'a, S> {
         };
         pair.align_root()?;
         Ok(pair)
+    }
+
+    /// What is on `medium` and its reference, mounted. Both have the time from `clock`.
+    pub(super) fn resume(subject: &'a S, medium: S::Medium, reference: Reference, clock: TrialClock) -> Result<Self> {
+        let (slots, subject_slots) = Default::default();
+        let mounted = Some(subject.mount(&medium, clock.clock())?);
+        Ok(Self { subject, medium, mounted, subject_slots, reference, slots, clock })
     }
 
     /// mkfs made the subject's root at a time of its own: both get the same times, durably.

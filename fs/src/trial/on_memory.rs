@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use gleanfs_gc::placement::{Placement, SepBit};
+
 use super::Subject;
-use crate::cleaner::Cleaner;
+use super::unruly::{UnrulyPlacement, UnrulyVictims};
+use crate::cleaner::{Cleaner, Recommender};
 use crate::device::Device;
 use crate::device::memory::MemoryDevice;
 use crate::device::rules::ZonedSpec;
@@ -31,6 +34,8 @@ pub struct OnMemory {
     pub clean_every: usize,
     /// Once mkfs is through, flushes say that they succeeded and do nothing: nothing that is synced may survive, and the trial must find it.
     pub flushes_lost: bool,
+    /// An advisor that says anything at all, drawn from this seed, chooses log heads and names victims.
+    pub unruly: Option<u64>,
 }
 
 impl Default for OnMemory {
@@ -43,6 +48,21 @@ impl Default for OnMemory {
             checkpoint_every: 37,
             clean_every: 5,
             flushes_lost: false,
+            unruly: None,
+        }
+    }
+}
+
+impl OnMemory {
+    /// As small as mkfs allows, or nearly: what is made, mounted and checked very often.
+    pub fn small() -> Self {
+        Self { segments: 28, segment_blocks: 32, ..Self::default() }
+    }
+
+    fn placement(&self) -> Box<dyn Placement> {
+        match self.unruly {
+            Some(seed) => Box::new(UnrulyPlacement::new(seed)),
+            None => Box::new(SepBit::default()),
         }
     }
 }
@@ -52,6 +72,17 @@ pub struct Mounted {
     pub filesystem: Filesystem,
     pub volume: Arc<Volume>,
     pub cleaner: Arc<Cleaner>,
+    unruly: Option<Arc<UnrulyVictims>>,
+}
+
+impl Mounted {
+    /// Cleans a segment, if there is one worth it.
+    pub fn clean(&self) -> Result<()> {
+        if let Some(unruly) = &self.unruly {
+            unruly.look(&self.cleaner);
+        }
+        self.cleaner.clean_one().map(drop)
+    }
 }
 
 impl Subject for OnMemory {
@@ -79,12 +110,14 @@ impl Subject for OnMemory {
             cache_bytes: self.cache_bytes,
             writer_threads: 0,
             heads: None,
-            placement: Box::new(gleanfs_gc::placement::SepBit::default()),
+            placement: self.placement(),
         };
         let volume = Arc::new(Volume::open(medium.clone(), options)?);
         let cleaner = Cleaner::new(volume.clone(), Box::new(gleanfs_gc::victim::Greedy), true);
+        let unruly = self.unruly.map(|seed| Arc::new(UnrulyVictims::new(seed)));
+        cleaner.set_recommender(unruly.clone().map(|unruly| unruly as Arc<dyn Recommender>));
         let filesystem = Filesystem::with_clock(volume.clone(), Box::new(move || clock()), Reaping::OnDemand)?;
-        Ok(Mounted { filesystem, volume, cleaner })
+        Ok(Mounted { filesystem, volume, cleaner, unruly })
     }
 
     fn unmount(&self, _medium: &Arc<MemoryDevice>, mounted: Mounted) -> Result<()> {
@@ -103,6 +136,16 @@ impl Subject for OnMemory {
         Arc::new(medium.crash(seed))
     }
 
+    fn fork(&self, medium: &Arc<MemoryDevice>) -> Arc<MemoryDevice> {
+        let fork = medium.snapshot();
+        fork.lose_flushes(self.flushes_lost);
+        Arc::new(fork)
+    }
+
+    fn checkpoint(&self, mounted: &Mounted) -> Result<()> {
+        mounted.volume.checkpoint(false)
+    }
+
     fn check(&self, medium: &Arc<MemoryDevice>) -> std::result::Result<(), String> {
         let options = CheckOptions { cache_bytes: 1 << 20, findings_max: 5, ..CheckOptions::default() };
         let report = fsck::check(medium.clone(), &options, &mut |_, _| {}).map_err(|e| format!("fsck: {e}"))?;
@@ -114,7 +157,7 @@ impl Subject for OnMemory {
 
     fn background(&self, mounted: &Mounted, step: usize) -> Result<bool> {
         if self.clean_every > 0 && step % self.clean_every == self.clean_every - 1 {
-            mounted.cleaner.clean_one()?;
+            mounted.clean()?;
             mounted.volume.extend_log()?;
         }
         if self.checkpoint_every > 0 && step % self.checkpoint_every == self.checkpoint_every - 1 {

@@ -99,6 +99,10 @@ impl Subject for Toy {
         flash.limit = flash.writes + writes;
     }
 
+    fn fork(&self, medium: &Medium) -> Medium {
+        flash(medium.lock().durable.fork())
+    }
+
     fn crash(&self, medium: &Medium, seed: u64) -> Medium {
         let flash_now = medium.lock();
         let at = Random::new(seed).within(0..flash_now.pending.len() as u64 + 1) as usize;

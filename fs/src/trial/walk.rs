@@ -1,6 +1,6 @@
 //! Reads a whole filesystem through its operations, and checks on the way that they do not contradict each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
@@ -30,9 +30,10 @@ impl From<Error> for Wrong {
 /// Nodes by path.
 type Nodes = BTreeMap<Vec<u8>, Node>;
 
-/// Every node of the filesystem, or the first thing that is wrong.
-pub(super) fn read(fs: &dyn Namespace, exact: Exactness) -> Result<Nodes, String> {
-    let mut walk = Walk { fs, exact, nodes: BTreeMap::new(), first: BTreeMap::new() };
+/// Every node of the filesystem, or the first thing that is wrong. A block of a file that cannot be read is wrong, unless such are
+/// `tolerated`; then it is listed.
+pub(super) fn read(fs: &dyn Namespace, exact: Exactness, tolerated: bool) -> Result<Nodes, String> {
+    let mut walk = Walk { fs, exact, tolerated, nodes: BTreeMap::new(), first: BTreeMap::new() };
     walk.directory(&mut Vec::new(), Ino::ROOT, Ino::ROOT)?;
     walk.check_links()?;
     Ok(walk.nodes)
@@ -41,6 +42,7 @@ pub(super) fn read(fs: &dyn Namespace, exact: Exactness) -> Result<Nodes, String
 struct Walk<'a> {
     fs: &'a dyn Namespace,
     exact: Exactness,
+    tolerated: bool,
     nodes: Nodes,
     /// First path and number of names of every inode.
     first: BTreeMap<Ino, (Vec<u8>, u32)>,
@@ -100,20 +102,24 @@ impl Walk<'_> {
         let kind = attr.mode & libc::S_IFMT;
         let target = if kind == libc::S_IFLNK { Some(self.fs.readlink(ino)?) } else { None };
         let contents = kind == libc::S_IFREG && same_as.is_none();
-        let blocks = if contents { self.blocks(ino, attr.size)? } else { BTreeMap::new() };
-        Ok(Node { facts: Facts::of(&attr, self.exact), same_as, xattrs, target, blocks })
+        let mut lost = BTreeSet::new();
+        let blocks = if contents { self.blocks(ino, attr.size, &mut lost)? } else { BTreeMap::new() };
+        Ok(Node { facts: Facts::of(&attr, self.exact), same_as, xattrs, target, blocks, lost })
     }
 
-    /// Hashes of the blocks that are not all zeros.
-    fn blocks(&self, ino: Ino, size: u64) -> Result<BTreeMap<u64, u64>, Wrong> {
+    /// Hashes of the blocks that are not all zeros; those that cannot be read go to `lost`.
+    fn blocks(&self, ino: Ino, size: u64, lost: &mut BTreeSet<u64>) -> Result<BTreeMap<u64, u64>, Wrong> {
         let data = self.data_ranges(ino, size)?;
         let mut blocks = BTreeMap::new();
         for range in if size <= READ_WHOLE_MAX { vec![Range { start: 0, end: size }] } else { data.clone() } {
             let mut offset = range.start - range.start % BLOCK;
             while offset < range.end {
                 let mut buf = vec![0xa5; PIECE.min(range.end - offset) as usize];
-                if self.fs.read(ino, offset, &mut buf)? != buf.len() {
-                    return Err(Wrong(format!("short read at {offset}, before the end at {size}")));
+                match self.fs.read(ino, offset, &mut buf) {
+                    Ok(count) if count == buf.len() => {}
+                    Ok(_) => return Err(Wrong(format!("short read at {offset}, before the end at {size}"))),
+                    Err(_) if self.tolerated => self.readable(ino, offset, &mut buf, lost),
+                    Err(error) => return Err(error.into()),
                 }
                 for (block, bytes) in (offset / BLOCK..).zip(buf.chunks(BLOCK_SIZE)) {
                     let end = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
@@ -128,6 +134,16 @@ impl Walk<'_> {
         match in_hole {
             Some(block) => Err(Wrong(format!("data in block {block}, where seek finds a hole"))),
             None => Ok(blocks),
+        }
+    }
+
+    /// Reads block by block. What cannot be read becomes zeros, and is lost.
+    fn readable(&self, ino: Ino, offset: u64, buf: &mut [u8], lost: &mut BTreeSet<u64>) {
+        for (block, bytes) in (offset / BLOCK..).zip(buf.chunks_mut(BLOCK_SIZE)) {
+            if self.fs.read(ino, block * BLOCK, bytes).is_err() {
+                bytes.fill(0);
+                lost.insert(block);
+            }
         }
     }
 

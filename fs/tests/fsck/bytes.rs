@@ -19,7 +19,7 @@ fn flip(device: &MemoryDevice, addr: BlockAddr) {
 }
 
 #[test]
-fn data() {
+pub fn data() {
     let image = Image::filled();
     let addr = image.write(A_FILE, 0, 3)[0].addr.offset(1);
     let device = image.unmount();
@@ -63,7 +63,7 @@ fn a_table_page() {
 }
 
 #[test]
-fn superblock_slots() {
+pub fn superblock_slots() {
     let device = Image::filled().unmount();
     let (newest, _) = newest_slot(&device);
     let older = SLOTS.into_iter().find(|slot| *slot != newest).unwrap();
@@ -81,7 +81,7 @@ fn superblock_slots() {
 }
 
 #[test]
-fn a_chunk_of_a_clean_image() {
+pub fn a_chunk_of_a_clean_image() {
     let image = Image::filled();
     image.volume.sync().unwrap();
     let extent = image.write(A_FILE, 0, 2)[0].clone();
@@ -95,7 +95,7 @@ fn a_chunk_of_a_clean_image() {
 }
 
 #[test]
-fn a_hole_in_what_was_flushed() {
+pub fn a_hole_in_what_was_flushed() {
     let image = Image::filled();
     image.commit(vec![put(A_FILE, Inode { size: 100 * BLOCK_SIZE as u64, xattrs: 1, ..inode(FILE) })]);
     image.volume.sync().unwrap();
@@ -122,7 +122,7 @@ fn with_sealed_segment() -> (Arc<MemoryDevice>, SegNo) {
 }
 
 #[test]
-fn live_counts_and_states_of_segments() {
+pub fn live_counts_and_states_of_segments() {
     let (device, sealed) = with_sealed_segment();
     assert_eq!(findings(&device), []);
     rewrite_segments(&device, |entries| entries[sealed.0 as usize].live -= 1);
@@ -150,7 +150,7 @@ fn live_counts_and_states_of_segments() {
 }
 
 #[test]
-fn what_the_checkpoint_lists_and_counts() {
+pub fn what_the_checkpoint_lists_and_counts() {
     let (device, sealed) = with_sealed_segment();
     rewrite_superblock(&device, |s| s.checkpoint.allocation.push(sealed));
     let found = findings(&device);

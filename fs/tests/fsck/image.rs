@@ -157,6 +157,7 @@ impl Image {
     }
 
     /// Commits damaging edits, unmounts and checks.
+    #[track_caller]
     pub fn findings_after(self, edits: Vec<Edit>) -> Vec<Finding> {
         self.commit(edits);
         findings(&self.unmount())
@@ -168,17 +169,20 @@ pub fn report(device: &Arc<MemoryDevice>) -> Report {
     check(device, &CheckOptions::default(), &mut |_, _| {}).unwrap()
 }
 
+/// What a check finds. Whatever it is, a repair of a copy must mend it.
+#[track_caller]
 pub fn findings(device: &Arc<MemoryDevice>) -> Vec<Finding> {
+    crate::mending::mended(device);
     report(device).findings
 }
 
-fn read(device: &MemoryDevice, addr: BlockAddr) -> AlignedBuf {
+pub fn read(device: &MemoryDevice, addr: BlockAddr) -> AlignedBuf {
     let mut block = AlignedBuf::new(1);
     device.read(addr, &mut block).unwrap();
     block
 }
 
-fn overwrite(device: &MemoryDevice, addr: BlockAddr, bytes: &[u8]) {
+pub fn overwrite(device: &MemoryDevice, addr: BlockAddr, bytes: &[u8]) {
     device.tamper(addr, |block| block.copy_from_slice(bytes));
 }
 

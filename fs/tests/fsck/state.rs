@@ -20,7 +20,7 @@ fn after(edits: Vec<Edit>) -> Vec<Finding> {
 }
 
 #[test]
-fn entries() {
+pub fn entries() {
     let name = || "x".to_string();
     let four = put(Ino::ROOT, directory(Ino::ROOT, 1, 4));
     assert_eq!(
@@ -46,7 +46,7 @@ fn entries() {
 }
 
 #[test]
-fn links() {
+pub fn links() {
     assert_eq!(
         after(vec![put(A_FILE, Inode { nlink: 3, ..file() })]),
         [Finding::LinkCount { ino: A_FILE, stored: 3, counted: 1 }]
@@ -70,7 +70,7 @@ fn links() {
 }
 
 #[test]
-fn directories() {
+pub fn directories() {
     assert_eq!(
         after(vec![put(INNER, directory(Ino::ROOT, 0, 0))]),
         [Finding::WrongParent { ino: INNER, stored: Ino::ROOT, actual: A_DIR }]
@@ -90,7 +90,7 @@ fn directories() {
 }
 
 #[test]
-fn inodes() {
+pub fn inodes() {
     assert_eq!(
         after(vec![put(A_FILE, Inode { size: 1 << 63, ..file() })]),
         [Finding::InodeField { ino: A_FILE, what: "size", value: 1 << 63 }]
@@ -121,7 +121,7 @@ fn inodes() {
 }
 
 #[test]
-fn attributes_and_link_targets() {
+pub fn attributes_and_link_targets() {
     assert_eq!(
         after(vec![put(A_FILE, Inode { xattrs: 2, ..file() })]),
         [Finding::XattrCount { ino: A_FILE, stored: 2, counted: 1 }]
@@ -137,7 +137,7 @@ fn attributes_and_link_targets() {
 }
 
 #[test]
-fn data_beyond_the_end() {
+pub fn data_beyond_the_end() {
     assert_eq!(
         after(vec![put(A_FILE, Inode { size: BLOCK_SIZE as u64 + 1, ..file() })]),
         [Finding::DataBeyondEnd { ino: A_FILE, file_block: 2 }]
@@ -145,7 +145,7 @@ fn data_beyond_the_end() {
 }
 
 #[test]
-fn lost_blocks_are_told_and_leave_the_filesystem_clean() {
+pub fn lost_blocks_are_told_and_leave_the_filesystem_clean() {
     let image = Image::filled();
     let old = image.write(A_FILE, 0, 1)[0].addr;
     image.commit(vec![Edit::Lose { ino: A_FILE, first: 0, blocks: 1, old }]);
@@ -165,7 +165,7 @@ fn thief(extent: &Extent) -> Vec<Edit> {
 }
 
 #[test]
-fn a_block_with_two_owners() {
+pub fn a_block_with_two_owners() {
     let image = Image::filled();
     let extent = image.write(A_FILE, 0, 2)[0].clone();
     let addr = extent.addr;
@@ -177,7 +177,7 @@ fn a_block_with_two_owners() {
 }
 
 #[test]
-fn a_block_that_no_record_of_its_chunk_claims() {
+pub fn a_block_that_no_record_of_its_chunk_claims() {
     let image = Image::filled();
     let extent = image.write(A_FILE, 0, 2)[0].clone();
     image.write(A_FILE, 0, 2);
@@ -189,7 +189,7 @@ fn a_block_that_no_record_of_its_chunk_claims() {
 }
 
 #[test]
-fn an_address_that_is_no_place_for_data() {
+pub fn an_address_that_is_no_place_for_data() {
     let image = Image::filled();
     let mut extent = image.write(A_FILE, 0, 1)[0].clone();
     // A segment's first block is a chunk's header.

@@ -16,6 +16,7 @@
 //! | `protobuf`, `model`, `check`, `probe` | whether a file may become the model |
 //! | `local` | a model in this process, for tools |
 //! | `process`, `channel`, `proxy`, `supervisor`, `swap`, `shadow`, `watch` | the daemon's side |
+//! | `lies` | a worker that lies, for fuzzing and tests |
 //! | `trust` | how much the recommendations may decide |
 //! | `regret` | how much that may cost |
 
@@ -23,6 +24,7 @@ mod channel;
 mod check;
 mod engine;
 mod host;
+pub mod lies;
 mod local;
 mod model;
 mod probe;

@@ -75,7 +75,7 @@ fn second_mapping(words: &[OsString]) -> Region {
 type Reaching = (&'static str, fn() -> i32);
 
 /// Things that a confined worker must not be able to do.
-pub const REACHES: [Reaching; 6] = [
+pub const REACHES: [Reaching; 16] = [
     ("open a file", || errno(std::fs::File::open("/etc/passwd"))),
     ("create a file", || errno(std::fs::write("/tmp/gleanfs-escaped", b"x"))),
     ("list the current folder", || errno(std::fs::read_dir("."))),
@@ -84,9 +84,62 @@ pub const REACHES: [Reaching; 6] = [
     ("signal its parent", || {
         // SAFETY: signal 0 only asks whether a signal could be sent.
         let sent = unsafe { libc::kill(libc::getppid(), 0) };
-        if sent == 0 { 0 } else { errno::<()>(Err(std::io::Error::last_os_error())) }
+        outcome(sent.into())
+    }),
+    ("open a Unix socket", || {
+        // SAFETY: integers alone.
+        outcome(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0) }.into())
+    }),
+    ("fork", || {
+        // SAFETY: a child, if there were one, ends at once.
+        match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {
+            // SAFETY: ends the child without a word.
+            0 => unsafe { libc::_exit(0) },
+            pid => outcome(pid),
+        }
+    }),
+    ("become another program", || {
+        let (path, none) = (c"/bin/true", std::ptr::null::<*const libc::c_char>());
+        // SAFETY: a constant string and two empty lists.
+        outcome(unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), none, none) })
+    }),
+    ("trace its parent", || {
+        // SAFETY: no memory is passed.
+        outcome(unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_SEIZE, libc::getppid(), 0, 0) })
+    }),
+    ("get hold of its parent", || {
+        // SAFETY: integers alone.
+        outcome(unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getppid(), 0) })
+    }),
+    ("read its parent's memory", || {
+        // SAFETY: no piece is named, so nothing is read.
+        outcome(unsafe { libc::syscall(libc::SYS_process_vm_readv, libc::getppid(), 0, 0, 0, 0, 0) })
+    }),
+    ("make a file to map", || {
+        // SAFETY: a constant string.
+        outcome(unsafe { libc::syscall(libc::SYS_memfd_create, c"file".as_ptr(), 0) })
+    }),
+    ("map memory for code", || {
+        let (rights, flags) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping where the kernel likes.
+        outcome(unsafe { libc::syscall(libc::SYS_mmap, 0, 4096, rights, flags, -1, 0) })
+    }),
+    ("queue system calls", || {
+        // SAFETY: a null pointer, which the kernel refuses if it comes so far.
+        outcome(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, 0) })
+    }),
+    ("mount something", || {
+        let (nothing, at) = (c"none", c"/");
+        // SAFETY: constant strings.
+        let done = unsafe { libc::mount(nothing.as_ptr(), at.as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null()) };
+        outcome(done.into())
     }),
 ];
+
+/// What the system call said: 0 or an errno.
+fn outcome(returned: libc::c_long) -> i32 {
+    if returned >= 0 { 0 } else { errno::<()>(Err(std::io::Error::last_os_error())) }
+}
 
 fn errno<T>(outcome: std::io::Result<T>) -> i32 {
     outcome.err().map_or(0, |e| e.raw_os_error().unwrap_or(-1))

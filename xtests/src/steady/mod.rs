@@ -133,12 +133,12 @@ impl Outcome {
     }
 
     pub fn print(&self) {
-        let Longest { rounds, write_us, stat_us, read_us, backing_us } = self.longest;
+        let Longest { rounds, write_us, stat_us, read_us, p999_us, backing_us } = self.longest;
         let Self { overwritten_blocks, overwrites_per_sec: own, backing_per_sec: backing, .. } = self;
         println!("steady: {overwritten_blocks} overwrites, {own:.0}/s; data verified");
         println!("steady: {:.2} of the backing store's {backing:.0}/s", own / backing);
         println!(
-            "probe: {rounds} rounds; longest write+fsync {write_us} us, stat {stat_us} us, read {read_us} us; \
+            "probe: {rounds} rounds; longest write+fsync {write_us} us, stat {stat_us} us, read {read_us} us, p99.9 {p999_us} us; \
              longest of the backing store {backing_us} us; stall {} us",
             self.stall_us()
         );

@@ -26,6 +26,8 @@ pub struct Longest {
     pub write_us: u64,
     pub stat_us: u64,
     pub read_us: u64,
+    /// What one in a thousand of all requests took longer than.
+    pub p999_us: u64,
     /// A durable 4 KiB write to the backing store.
     pub backing_us: u64,
 }
@@ -68,23 +70,25 @@ fn probe_target(target: &Path) -> std::io::Result<Longest> {
     let path = target.join("probe");
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
     let mut block = vec![0u8; BLOCK];
-    let mut longest = Longest::default();
+    let (mut longest, mut all) = (Longest::default(), Vec::new());
     while !stdin_ends_within(PACE)? {
         longest.rounds += 1;
         block.fill(longest.rounds as u8);
-        time(&mut longest.write_us, || {
+        all.push(time(&mut longest.write_us, || {
             file.write_all_at(&block, 0)?;
             file.sync_all()
-        })?;
-        time(&mut longest.stat_us, || std::fs::metadata(&path).map(drop))?;
+        })?);
+        all.push(time(&mut longest.stat_us, || std::fs::metadata(&path).map(drop))?);
         // Dropped from the page cache, so that the read reaches the filesystem.
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
         let mut back = vec![0u8; BLOCK];
-        time(&mut longest.read_us, || file.read_exact_at(&mut back, 0))?;
+        all.push(time(&mut longest.read_us, || file.read_exact_at(&mut back, 0))?);
         if back != block {
             return Err(std::io::Error::other("the probe read what it did not write"));
         }
     }
+    all.sort_unstable();
+    longest.p999_us = all.get(all.len() * 999 / 1000).copied().unwrap_or_default();
     Ok(longest)
 }
 
@@ -99,11 +103,13 @@ fn probe_backing(path: &Path, done: &AtomicBool) -> std::io::Result<u64> {
     Ok(longest)
 }
 
-fn time(longest: &mut u64, work: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
+/// How long `work` took, in microseconds.
+fn time(longest: &mut u64, work: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<u64> {
     let begun = Instant::now();
     work()?;
-    *longest = (*longest).max(begun.elapsed().as_micros() as u64);
-    Ok(())
+    let took = begun.elapsed().as_micros() as u64;
+    *longest = (*longest).max(took);
+    Ok(took)
 }
 
 /// Waits for the pace to pass; true once the other end of stdin is closed.

@@ -31,6 +31,13 @@ pub enum Flushes {
     Forgotten,
 }
 
+/// What a failing disk refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failing {
+    Writes,
+    Flushes,
+}
+
 /// The cache and its medium.
 #[derive(Debug)]
 pub struct Cache {
@@ -43,6 +50,8 @@ pub struct Cache {
     pub flushes: Flushes,
     /// Changes that are still taken before this process stops itself.
     pub stop_after: Option<u64>,
+    /// What fails once so many more have gone well.
+    pub failing: Option<(Failing, u64)>,
 }
 
 /// The file beside the medium that says how many blocks are volatile.
@@ -57,7 +66,7 @@ impl Cache {
         let gauge = File::create(gauge_of(path))?;
         let (blocks, random) = (BTreeMap::new(), Random::new(seed));
         let flushes = Flushes::Kept;
-        let cache = Self { medium, gauge, blocks, random, destage_percent, flushes, stop_after: None };
+        let cache = Self { medium, gauge, blocks, random, destage_percent, flushes, stop_after: None, failing: None };
         cache.tell()?;
         Ok(cache)
     }
@@ -93,6 +102,7 @@ impl Cache {
     }
 
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.may_fail(Failing::Writes)?;
         let range = self.inside(offset, bytes.len() as u64)?;
         let contents = bytes.chunks_exact(BLOCK).map(|block| Content::Bytes(block.into()));
         self.take(range.zip(contents))
@@ -112,6 +122,7 @@ impl Cache {
 
     /// Makes everything taken so far durable, or only says so.
     pub fn flush(&mut self) -> io::Result<()> {
+        self.may_fail(Failing::Flushes)?;
         if self.flushes == Flushes::Forgotten {
             return Ok(());
         }
@@ -133,6 +144,17 @@ impl Cache {
         }
         self.medium.write_all_at(&run, run_start * BLOCK as u64)?;
         self.tell()
+    }
+
+    fn may_fail(&mut self, what: Failing) -> io::Result<()> {
+        match &mut self.failing {
+            Some((failing, 0)) if *failing == what => Err(io::Error::from_raw_os_error(libc::EIO)),
+            Some((failing, left)) if *failing == what => {
+                *left -= 1;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn take(&mut self, contents: impl Iterator<Item = (u64, Content)>) -> io::Result<()> {
@@ -273,6 +295,19 @@ mod tests {
         cache.flush().unwrap();
         assert_eq!(read(&cache, 0, 1)[0], 1);
         assert_eq!(read(&bench.open(0), 0, 1)[0], 0);
+    }
+
+    #[test]
+    fn a_failing_disk_refuses_what_it_was_told_to_and_only_that() {
+        let mut cache = Bench::new().open(0);
+        cache.failing = Some((Failing::Writes, 1));
+        cache.write(0, &[1; BLOCK]).unwrap();
+        assert!(cache.write(0, &[2; BLOCK]).is_err());
+        cache.flush().unwrap();
+        assert_eq!(read(&cache, 0, 1)[0], 1);
+        cache.failing = Some((Failing::Flushes, 0));
+        cache.write(0, &[2; BLOCK]).unwrap();
+        assert!(cache.flush().is_err() && cache.flush().is_err());
     }
 
     #[test]

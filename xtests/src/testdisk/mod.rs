@@ -25,6 +25,8 @@ pub const DESTAGE_PERCENT: u64 = 50;
 
 const IMAGE_NAME: &str = "image";
 const FORGET_FLUSHES: &str = "forget flushes";
+const FAIL_WRITES: &str = "fail writes";
+const FAIL_FLUSHES: &str = "fail flushes";
 const STOP_AFTER: &str = "stop after";
 const ANSWER: &str = "done";
 
@@ -98,6 +100,17 @@ impl TestDisk {
         self.forgets_flushes = true;
         let process = self.process()?;
         writeln!(process.orders, "{FORGET_FLUSHES}")?;
+        process.await_answer()
+    }
+
+    /// From now on until its next life the disk answers EIO to every write, or to every flush.
+    pub fn fail(&mut self, what: cache::Failing) -> Result<()> {
+        let order = match what {
+            cache::Failing::Writes => FAIL_WRITES,
+            cache::Failing::Flushes => FAIL_FLUSHES,
+        };
+        let process = self.process()?;
+        writeln!(process.orders, "{order}")?;
         process.await_answer()
     }
 

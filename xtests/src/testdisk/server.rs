@@ -17,8 +17,8 @@ use fuser::{
 };
 use rustix::mount::UnmountFlags;
 
-use super::cache::{Cache, Flushes};
-use super::{ANSWER, FORGET_FLUSHES, IMAGE_NAME, STOP_AFTER};
+use super::cache::{Cache, Failing, Flushes};
+use super::{ANSWER, FAIL_FLUSHES, FAIL_WRITES, FORGET_FLUSHES, IMAGE_NAME, STOP_AFTER};
 use crate::block::BLOCK;
 
 const IMAGE: INodeNo = INodeNo(2);
@@ -71,6 +71,8 @@ fn answer(cache: &Mutex<Cache>) -> Result<()> {
         let order = line?;
         match (order.as_str(), order.strip_prefix(STOP_AFTER)) {
             (FORGET_FLUSHES, _) => locked(cache).flushes = Flushes::Forgotten,
+            (FAIL_WRITES, _) => locked(cache).failing = Some((Failing::Writes, 0)),
+            (FAIL_FLUSHES, _) => locked(cache).failing = Some((Failing::Flushes, 0)),
             (_, Some(changes)) => {
                 locked(cache).stop_after = Some(changes.trim().parse()?);
                 continue;

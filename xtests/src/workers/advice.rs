@@ -37,11 +37,11 @@ impl Advice {
         Ok(Self { target: target.into(), program: program::gleanfs()? })
     }
 
-    pub(super) fn target(&self) -> &Path {
+    pub(crate) fn target(&self) -> &Path {
         &self.target
     }
 
-    pub(super) fn status(&self) -> Result<Status> {
+    pub(crate) fn status(&self) -> Result<Status> {
         match Client::connect(&self.target)?.ask(&Request::Status)? {
             Response::Status(status) => Ok(*status),
             other => bail!("the daemon answers {other:?} when asked for its status"),
@@ -49,7 +49,7 @@ impl Advice {
     }
 
     /// Waits until the status is as `wanted`, and answers with it.
-    pub(super) fn await_status(&self, most: Duration, what: &str, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
+    pub(crate) fn await_status(&self, most: Duration, what: &str, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
         let begun = Instant::now();
         loop {
             check_interrupt()?;
@@ -62,7 +62,7 @@ impl Advice {
         }
     }
 
-    pub(super) fn await_ready(&self, most: Duration) -> Result<Status> {
+    pub(crate) fn await_ready(&self, most: Duration) -> Result<Status> {
         self.await_status(most, "ready", is_ready)
     }
 
@@ -73,13 +73,13 @@ impl Advice {
     }
 
     /// Waits until the cleaner is at work; `check` finds out whether the load still goes.
-    pub(super) fn await_cleaning(&self, check: impl Fn() -> Result<()>, most: Duration) -> Result<()> {
+    pub(crate) fn await_cleaning(&self, check: impl Fn() -> Result<()>, most: Duration) -> Result<()> {
         self.await_status(most, "cleaning", |status| check().is_err() || cleaned(status) > 0)?;
         check()
     }
 
     /// Waits until the model may decide, but no longer than `most`: it may not be worth it.
-    pub(super) fn await_trust(&self, check: impl Fn() -> Result<()>, most: Duration) -> Result<()> {
+    pub(crate) fn await_trust(&self, check: impl Fn() -> Result<()>, most: Duration) -> Result<()> {
         let begun = Instant::now();
         let decides = |status: &Status| matches!(&*status.advisor.trust, "collaboration" | "recommendation");
         self.await_status(Duration::MAX, "trusted", |status| {
@@ -103,7 +103,7 @@ impl Advice {
         Ok(Worker { pid, process: pidfd_open(known, PidfdFlags::empty())? })
     }
 
-    pub(super) fn models(&self) -> Result<Vec<Model>> {
+    pub(crate) fn models(&self) -> Result<Vec<Model>> {
         match Client::connect(&self.target)?.ask(&Request::ModelList)? {
             Response::Models(models) => Ok(models),
             other => bail!("the daemon answers {other:?} when asked for its models"),
@@ -111,35 +111,35 @@ impl Advice {
     }
 
     /// The name of the model in use.
-    pub(super) fn current(&self) -> Result<String> {
+    pub(crate) fn current(&self) -> Result<String> {
         let models = self.models()?;
         let current = models.into_iter().find(|model| model.role == ModelRole::Active);
         Ok(current.context("no model is in use")?.name)
     }
 
     /// `gleanfs model use`, as a user runs it; the line that it was refused with.
-    pub(super) fn use_model(&self, file: &Path) -> Result<(), String> {
+    pub(crate) fn use_model(&self, file: &Path) -> Result<(), String> {
         let mut command = Command::new(&self.program);
         run(command.args(["model", "use"]).arg(&self.target).arg(file)).map(drop).map_err(|failure| failure.message)
     }
 
-    pub(super) fn rollback(&self) -> Result<()> {
+    pub(crate) fn rollback(&self) -> Result<()> {
         run(Command::new(&self.program).args(["model", "rollback"]).arg(&self.target))?;
         Ok(())
     }
 }
 
-pub(super) fn is_ready(status: &Status) -> bool {
+pub(crate) fn is_ready(status: &Status) -> bool {
     status.advisor.worker == "ready"
 }
 
 /// Segments that the cleaner has emptied.
-pub(super) fn cleaned(status: &Status) -> u64 {
+pub(crate) fn cleaned(status: &Status) -> u64 {
     status.cleaner.deciders.iter().map(|work| work.segments).sum()
 }
 
 /// Who decided how much, in lines that begin with `what`.
-pub(super) fn print(what: &str, status: &Status) {
+pub(crate) fn print(what: &str, status: &Status) {
     let advisor = &status.advisor;
     let cleaned: Vec<String> = status
         .cleaner
@@ -169,18 +169,18 @@ impl Worker {
     }
 
     /// True once it has ended, waited for at most for `most`.
-    pub(super) fn has_ended(&self, most: Duration) -> Result<bool> {
+    pub(crate) fn has_ended(&self, most: Duration) -> Result<bool> {
         let most = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: most.subsec_nanos().into() };
         Ok(poll(&mut [PollFd::from_borrowed_fd(self.process.as_fd(), PollFlags::IN)], Some(&most))? > 0)
     }
 
-    pub(super) fn await_end(&self, most: Duration) -> Result<()> {
+    pub(crate) fn await_end(&self, most: Duration) -> Result<()> {
         ensure!(self.has_ended(most)?, "worker {} has not ended within {most:?}", self.pid);
         Ok(())
     }
 
     /// State letter and scheduling policy, as the kernel tells them (proc_pid_stat(5), fields 3 and 41).
-    pub(super) fn kernel_view(&self) -> Result<(char, u32)> {
+    pub(crate) fn kernel_view(&self) -> Result<(char, u32)> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
         let (_, fields) = stat.rsplit_once(") ").context("a process's stat names it")?;
         let fields: Vec<&str> = fields.split(' ').collect();

@@ -14,7 +14,7 @@ mod onnx;
 use onnx::ModelWriter;
 
 /// The files of one trial.
-pub(super) struct Files {
+pub(crate) struct Files {
     directory: PathBuf,
     pub good: [PathBuf; 2],
     pub bad: Vec<Bad>,
@@ -25,7 +25,7 @@ pub(super) struct Files {
 }
 
 /// A file that must be refused.
-pub(super) struct Bad {
+pub(crate) struct Bad {
     pub name: &'static str,
     pub path: PathBuf,
     /// Whether it gets as far as the advisor, which counts it; what is no file is turned away before.
@@ -33,7 +33,7 @@ pub(super) struct Bad {
 }
 
 impl Files {
-    pub(super) fn make(directory: &Path) -> Result<Self> {
+    pub(crate) fn make(directory: &Path) -> Result<Self> {
         let put = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
             let path = directory.join(name);
             std::fs::write(&path, bytes)?;
@@ -54,7 +54,7 @@ impl Files {
     }
 
     /// Puts a copy of `source` in the place of `path` by a rename, as a careful program does.
-    pub(super) fn replace(&self, path: &Path, source: &Path) -> Result<()> {
+    pub(crate) fn replace(&self, path: &Path, source: &Path) -> Result<()> {
         let new = self.directory.join("new");
         std::fs::copy(source, &new).with_context(|| source.display().to_string())?;
         Ok(std::fs::rename(new, path)?)

@@ -13,8 +13,8 @@
 
 pub(crate) mod advice;
 mod failures;
-mod files;
-mod starvation;
+pub(crate) mod files;
+pub(crate) mod starvation;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -200,7 +200,7 @@ fn end_amid(failure: Failure, scene: &Scene<'_>, volume: &mut Volume, most: Dura
 }
 
 /// Does `work`, which may not take longer than `most`.
-fn within<T>(most: Duration, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn within<T>(most: Duration, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let begun = Instant::now();
     let value = work()?;
     let took = begun.elapsed();

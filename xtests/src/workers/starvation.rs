@@ -11,13 +11,13 @@ use super::advice::Worker;
 /// The processor on which the worker starves.
 const PROCESSOR: &str = "0";
 /// SCHED_IDLE (linux/sched.h).
-pub(super) const IDLE: u32 = 5;
+pub(crate) const IDLE: u32 = 5;
 
 /// A process that keeps the worker's processor busy; gone when dropped.
-pub(super) struct Burner(Child);
+pub(crate) struct Burner(Child);
 
 impl Burner {
-    pub(super) fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let mut burn = command("taskset");
         burn.args(["-c", PROCESSOR, "sh", "-c", "while :; do :; done"]);
         Ok(Self(burn.stdin(Stdio::null()).spawn()?))
@@ -32,12 +32,12 @@ impl Drop for Burner {
 }
 
 /// The first of the programs that this needs and that is not there.
-pub(super) fn missing_program() -> Option<&'static str> {
+pub(crate) fn missing_program() -> Option<&'static str> {
     ["chrt", "taskset", "prlimit"].into_iter().find(|program| !installed(program))
 }
 
 /// Starves all threads of `worker`. An error if it has ended meanwhile.
-pub(super) fn starve(worker: &Worker) -> Result<()> {
+pub(crate) fn starve(worker: &Worker) -> Result<()> {
     let pid = worker.pid.to_string();
     run(command("taskset").args(["--all-tasks", "--cpu-list", "--pid", PROCESSOR, &pid]))?;
     run(command("chrt").args(["--all-tasks", "--idle", "--pid", "0", &pid]))?;

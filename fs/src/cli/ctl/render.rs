@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::cli::size::Size;
 use crate::control::status::{Advisor, Cleaner, Learning, Regret, Segments, Stall, Status, Tap, Traffic};
+use crate::scrub::{State, Summary};
 
 /// Sections of `name  value` lines; what is not known is a dash.
 pub fn text(status: &Status) -> String {
@@ -18,6 +19,7 @@ pub fn text(status: &Status) -> String {
     for Tap { id, events, dropped } in &status.telemetry {
         line(&mut out, "telemetry", format_args!("ring {id}: {events} events, {dropped} dropped"));
     }
+    scrub(&mut out, &status.scrub);
     stalls(&mut out, &status.stalls);
     protection(&mut out, status);
     out
@@ -169,6 +171,37 @@ fn learning(out: &mut String, learning: &Learning) {
     }
 }
 
+/// What a scrub saw: its state, counts, and the findings that were kept.
+pub(super) fn scrub(out: &mut String, scrub: &Summary) {
+    let state = match scrub.state {
+        State::Never => return line(out, "scrub", "none since the mount"),
+        State::Running => format!("running, at {}", scrub.stage),
+        State::Stopped => format!("stopped, at {}", scrub.stage),
+        State::Done => "done".into(),
+        State::Failed => "failed".into(),
+    };
+    line(out, "scrub", format_args!("{state}: {} read of {} live", Size(scrub.read_bytes), Size(scrub.live_bytes)));
+    let Summary { slots, pages, nodes, data_blocks, moved_blocks, .. } = scrub;
+    let read =
+        format_args!("{data_blocks} data, {nodes} nodes, {pages} table pages, {slots} slots; {moved_blocks} moved");
+    line(out, "  blocks", read);
+    let Summary { bad_blocks, renewed_blocks, lost_blocks, .. } = scrub;
+    line(
+        out,
+        "  damaged",
+        format_args!("{bad_blocks} ({renewed_blocks} renewed from memory), {lost_blocks} lost before"),
+    );
+    for found in &scrub.findings {
+        line(out, "  found", &found.message);
+    }
+    if scrub.findings_dropped > 0 {
+        line(out, "  found", format_args!("and {} more", scrub.findings_dropped));
+    }
+    if let Some(why) = &scrub.failure {
+        line(out, "  failed", why);
+    }
+}
+
 fn stalls(out: &mut String, stalls: &[Stall]) {
     for (number, stall) in stalls.iter().enumerate() {
         let name = if number == 0 { "longest stalls" } else { "" };
@@ -203,6 +236,7 @@ mod tests {
         status.advisor.regret =
             Regret { cost: Some(0.5), fallback_cost: Some(0.475), blocks: 1234.4, ..Regret::default() };
         status.latched = Some("flush failed".into());
+        status.scrub = Summary { state: State::Running, bad_blocks: 3, ..Summary::default() };
         let text = text(&status);
         for part in
             ["disk.img on /mnt", "3M", "1.26, last minute -", "0 42\n", "by model", "17 segments", "12.5 ms write"]
@@ -210,6 +244,6 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(text.contains("0.500 in charge, 0.475 by") && text.contains("1234 blocks (+0.00 %"), "{text}");
-        assert!(text.contains("flush failed") && text.contains("io_flusher no"));
+        assert!(text.contains("flush failed") && text.contains("3 (0 renewed") && text.contains("io_flusher no"));
     }
 }

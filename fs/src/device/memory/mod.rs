@@ -20,8 +20,11 @@ use super::{Device, DeviceError, Geometry, Result, Traffic, Zone, ZoneCondition,
 use crate::types::{BLOCK_SIZE, BlockAddr};
 use crash::{Dice, survive};
 use faults::Faults;
-pub use faults::{Fault, FaultOp};
+pub use faults::{Fault, FaultOp, Hold, Remains};
 use medium::{Medium, Op};
+
+/// What a write that goes wrong may leave in place of its bytes.
+const GARBAGE: u8 = 0xdb;
 
 /// A device in memory.
 #[derive(Debug)]
@@ -86,7 +89,7 @@ impl MemoryDevice {
         let mut durable = state.durable;
         let sequential = |zone| is_sequential(state.rules.as_ref(), zone);
         survive(&mut durable, &state.pending, sequential, &mut Dice::new(seed));
-        let rules = state.rules.as_ref().map(|rules| rules_of(rules.spec(), &durable));
+        let rules = state.rules.as_ref().map(|rules| rules_after(rules, &durable));
         let after = Self::with(self.geometry(), rules);
         {
             let mut fresh = after.state.lock();
@@ -124,6 +127,37 @@ impl MemoryDevice {
     /// Takes all planted failures away.
     pub fn clear_faults(&self) {
         self.state.lock().faults.clear();
+    }
+
+    /// Runs `run` on a device that works, and lets the planted failures strike again afterwards.
+    pub fn without_faults<T>(&self, run: impl FnOnce() -> T) -> T {
+        let planted = self.state.lock().faults.take();
+        let done = run();
+        self.state.lock().faults.put_back(planted);
+        done
+    }
+
+    /// Holds up the operation of this kind that comes after `spared` more.
+    pub fn hold(&self, op: FaultOp, spared: u64) -> Hold {
+        self.state.lock().faults.hold(op, spared)
+    }
+
+    /// Operations of this kind since the device was made, failed ones too.
+    pub fn operations(&self, op: FaultOp) -> u64 {
+        self.state.lock().faults.seen(op)
+    }
+
+    /// Operations that failed because of a planted fault.
+    pub fn struck(&self) -> u64 {
+        self.state.lock().faults.struck()
+    }
+
+    /// Waits where a test holds an operation of this kind up.
+    fn pause(&self, op: FaultOp) {
+        let waiting = self.state.lock().faults.held_up(op);
+        if let Some(waiting) = waiting {
+            waiting.wait();
+        }
     }
 
     /// From now on flushes say that they succeeded and make nothing durable, as broken hardware does (`true`), or work again.
@@ -176,6 +210,7 @@ impl MemoryDevice {
         zone: u32,
         run: impl FnOnce(&mut State, &Zone) -> io::Result<()>,
     ) -> Result<()> {
+        self.pause(kind);
         let z = self.zone(zone)?;
         let mut state = self.state.lock();
         let result = state.enter(kind).and_then(|()| {
@@ -190,11 +225,18 @@ fn is_sequential(rules: Option<&ZoneRules>, zone: u32) -> bool {
     rules.is_some_and(|rules| rules.spec().kind(zone) == ZoneKind::Sequential)
 }
 
-/// The rules with write pointers where the medium has them.
-fn rules_of(spec: ZonedSpec, medium: &Medium) -> ZoneRules {
-    let mut rules = ZoneRules::new(spec);
+/// The rules with write pointers where the medium has them. What has failed stays so.
+fn rules_after(before: &ZoneRules, medium: &Medium) -> ZoneRules {
+    let mut rules = ZoneRules::new(before.spec());
     for (zone, pointer) in medium.pointers() {
         rules.settle(zone, pointer);
+    }
+    for zone in 0..before.spec().zones {
+        if let Ok(condition) = before.report(zone).map(|z| z.condition)
+            && condition.has_failed()
+        {
+            rules.force(zone, condition);
+        }
     }
     rules
 }
@@ -202,10 +244,14 @@ fn rules_of(spec: ZonedSpec, medium: &Medium) -> ZoneRules {
 impl State {
     /// Every operation passes here: no power and planted faults end it.
     fn enter(&mut self, op: FaultOp) -> io::Result<()> {
+        self.strike(op).map_or(Ok(()), |(errno, _)| Err(errno.into()))
+    }
+
+    fn strike(&mut self, op: FaultOp) -> Option<(Errno, Remains)> {
         if self.writes_left == Some(0) {
-            return Err(Errno::IO.into());
+            return Some((Errno::IO, Remains::Nothing));
         }
-        self.faults.strike(op).map_or(Ok(()), |errno| Err(errno.into()))
+        self.faults.strike(op)
     }
 
     fn change(&mut self, op: Op) {
@@ -231,7 +277,25 @@ impl State {
     }
 
     fn write(&mut self, zone: u32, addr: BlockAddr, blocks: u64, buf: &[u8]) -> io::Result<()> {
-        self.enter(FaultOp::Write)?;
+        if let Some((errno, remains)) = self.strike(FaultOp::Write) {
+            let (left, garbage) = match remains {
+                Remains::Nothing => return Err(errno.into()),
+                Remains::Blocks(left) => (left, None),
+                Remains::Garbage(left) => (left, Some(GARBAGE)),
+            };
+            let left = u64::from(left).min(blocks);
+            let mut arrived = buf[..left as usize * BLOCK_SIZE].to_vec();
+            garbage.into_iter().for_each(|byte| arrived.fill(byte));
+            self.take(zone, addr, left, &arrived)?;
+            return Err(errno.into());
+        }
+        self.take(zone, addr, blocks, buf)?;
+        self.writes_left = self.writes_left.map(|n| n - 1);
+        Ok(())
+    }
+
+    /// Takes a write into the cache.
+    fn take(&mut self, zone: u32, addr: BlockAddr, blocks: u64, buf: &[u8]) -> io::Result<()> {
         if let Some(rules) = &mut self.rules {
             let span: Span = rules.admit_write(addr, blocks)?;
             rules.advance(span);
@@ -240,7 +304,6 @@ impl State {
             self.unreadable.remove(&at);
         }
         self.change(Op::write(zone, addr.0, buf));
-        self.writes_left = self.writes_left.map(|n| n - 1);
         Ok(())
     }
 
@@ -283,6 +346,7 @@ impl Device for MemoryDevice {
 
     fn read(&self, addr: BlockAddr, buf: &mut [u8]) -> Result<()> {
         let blocks = self.geometry().check_transfer("read", addr, buf.len())?;
+        self.pause(FaultOp::Read);
         self.state.lock().read(addr, blocks, buf).map_err(|e| DeviceError::new("read", addr, blocks, e))?;
         self.counters.count_read(buf.len());
         Ok(())
@@ -290,6 +354,7 @@ impl Device for MemoryDevice {
 
     fn write(&self, addr: BlockAddr, buf: &[u8]) -> Result<()> {
         let blocks = self.geometry().check_transfer("write", addr, buf.len())?;
+        self.pause(FaultOp::Write);
         let zone = self.geometry().zone_of(addr);
         self.state.lock().write(zone, addr, blocks, buf).map_err(|e| DeviceError::new("write", addr, blocks, e))?;
         self.counters.count_write(buf.len());
@@ -297,6 +362,7 @@ impl Device for MemoryDevice {
     }
 
     fn flush(&self) -> Result<()> {
+        self.pause(FaultOp::Flush);
         self.state.lock().flush().map_err(|e| DeviceError::new("flush", BlockAddr::NONE, 0, e))?;
         self.counters.count_flush();
         Ok(())

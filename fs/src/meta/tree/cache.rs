@@ -42,7 +42,7 @@ struct Slot {
     referenced: AtomicBool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Cache {
     slots: HashMap<NodeId, Slot, BuildHasherDefault<IdHasher>>,
     /// May name nodes that are gone or no longer evictable.
@@ -52,6 +52,22 @@ pub(super) struct Cache {
     dirty_count: usize,
     dirty_bytes: usize,
     bytes: usize,
+}
+
+/// Dirty nodes for which there is room from the start; far more than are dirty at once but on the largest devices.
+const DIRTY_ROOM: usize = 16 << 10;
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            slots: HashMap::default(),
+            ring: VecDeque::new(),
+            dirty: Vec::with_capacity(DIRTY_ROOM),
+            dirty_count: 0,
+            dirty_bytes: 0,
+            bytes: 0,
+        }
+    }
 }
 
 impl Cache {
@@ -156,7 +172,8 @@ impl Cache {
 
     pub(super) fn take_dirty(&mut self) -> Vec<(NodeId, Arc<Node>)> {
         let mut taken = Vec::with_capacity(self.dirty_count);
-        for id in std::mem::take(&mut self.dirty) {
+        // Emptied and not given away: the next node that becomes dirty finds room, also when there is no memory.
+        for id in self.dirty.drain(..) {
             if let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.dirty) {
                 slot.dirty = false;
                 slot.flights += 1;

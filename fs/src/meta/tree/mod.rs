@@ -16,6 +16,7 @@
 mod cache;
 mod check;
 mod insert;
+mod mend;
 mod read;
 mod remove;
 

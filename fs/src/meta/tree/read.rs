@@ -91,11 +91,13 @@ impl Tree {
     fn find_by(&self, within: impl Fn(&Key) -> bool) -> Result<Found<'_>> {
         let mut node = self.cached(NodeId::ROOT)?;
         let (mut start, mut end) = (Key::MIN, None);
+        check_bounds(node, &start, None)?;
         while !node.is_leaf() {
             let at = node.child_index_by(&within);
             start = node.keys()[at];
             end = node.keys().get(at + 1).copied().or(end);
             node = self.child(node.children()[at], node.level() - 1)?;
+            check_bounds(node, &start, end.as_ref())?;
         }
         Ok(Found { leaf: node, start, end })
     }
@@ -114,4 +116,15 @@ impl Tree {
         }
         Ok(node)
     }
+}
+
+/// A node's keys must lie where its parent says. So no node is reached by two ways, unless it is an empty leaf, and what is put in where a walk
+/// ended keeps the order of all keys, whatever the medium says.
+fn check_bounds(node: &Node, start: &Key, end: Option<&Key>) -> Result<()> {
+    let (Some(first), Some(last)) = (node.keys().first(), node.keys().last()) else { return Ok(()) };
+    let begins = if node.is_leaf() { first >= start } else { first == start };
+    if begins && end.is_none_or(|end| last < end) {
+        return Ok(());
+    }
+    Err(DecodeError::BadValue { what: "keys of a metadata node", value: first.ino.0 }.into())
 }

@@ -69,7 +69,9 @@ impl Tree {
     fn fit_together(&self, left: NodeId, right: NodeId) -> bool {
         let (Some(a), Some(b)) = (self.cache.peek(left), self.cache.peek(right)) else { return false };
         let roomy = a.used() + b.used() <= JOINED_BYTES_MAX && a.len() + b.len() <= JOINED_ITEMS_MAX;
-        left != right && a.level() == b.level() && (roomy || a.is_empty() || b.is_empty())
+        // A neighbour was perhaps never walked through, so its keys may be anything.
+        let ordered = a.keys().last().zip(b.keys().first()).is_none_or(|(last, first)| last < first);
+        left != right && a.level() == b.level() && ordered && (roomy || a.is_empty() || b.is_empty())
     }
 
     /// A root with one child takes its place, if that is cached.
