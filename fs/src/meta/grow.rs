@@ -4,8 +4,10 @@
 //! only then may users fill them. A cut before leaves the old size on a device that is longer than it says, which every mount takes. The
 //! older slot still names the old size: it serves until the newer one is durable, and its state has nothing in the new segments.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::superblock::Identity;
 use crate::types::BLOCK_SIZE;
@@ -50,7 +52,7 @@ impl Volume {
             return Ok(None);
         }
         check_segments(&before, segments)?;
-        self.check_new_segments(&before, segments, room.segment_blocks)?;
+        check_capacities(&**device, before.segments..segments, room.segment_blocks)?;
         let room_after = LogRoom { segments: segments - before.first_segment.0, ..room };
         let percent = overprovision_percent(&before, &room);
         let capacity_blocks = room_after.capacity_blocks(before.first_segment.0, percent)?.max(before.capacity_blocks);
@@ -62,18 +64,17 @@ impl Volume {
         self.log.notify();
         Ok(Some(Grown { before, after }))
     }
+}
 
-    /// The log counts on segments of one capacity (see `fs/FORMAT.md`, "The device").
-    fn check_new_segments(&self, before: &Identity, segments: u32, capacity: u32) -> Result<()> {
-        for segment in before.segments..segments {
-            let zone = self.device().zone(segment)?;
-            if zone.capacity_blocks != capacity {
-                let found = zone.capacity_blocks;
-                return Err(Error::Refused(format!("zone {segment} holds {found} blocks and the others {capacity}")));
-            }
+/// Refuses segments of another capacity: the log counts on one (see `fs/FORMAT.md`, "The device").
+pub(super) fn check_capacities(device: &dyn Device, segments: Range<u32>, capacity: u32) -> Result<()> {
+    for segment in segments {
+        let found = device.zone(segment)?.capacity_blocks;
+        if found != capacity {
+            return Err(Error::Refused(format!("zone {segment} holds {found} blocks and the others {capacity}")));
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// Whole segments in `bytes`; an error if they are fewer than there are.

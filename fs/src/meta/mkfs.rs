@@ -11,6 +11,7 @@ use crate::lock_order::{Place, RwLock};
 use crate::types::SegNo;
 
 use super::checkpoint;
+use super::grow::check_capacities;
 use super::roll_forward::{new_log, segment_capacity};
 use super::slots::Slots;
 use super::space::{LogRoom, OVERPROVISION_PERCENT};
@@ -87,6 +88,9 @@ fn identify(device: &dyn Device, options: &FormatOptions, first_segment: SegNo) 
         )));
     }
     let capacity = segment_capacity(device, first_segment)?;
+    if geometry.zoned {
+        check_capacities(device, first_segment.0..segments, capacity)?;
+    }
     let room = LogRoom { segments: segments - first_segment.0, segment_blocks: capacity };
     Ok(Identity {
         uuid: options.uuid,
@@ -126,4 +130,29 @@ fn wipe(device: &dyn Device, identity: &Identity) -> Result<()> {
         device.reset(zone)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::MemoryDevice;
+    use crate::device::rules::ZonedSpec;
+
+    #[test]
+    fn zones_of_two_capacities_are_refused() {
+        let zones = |conventional, capacity_blocks| {
+            let spec = ZonedSpec {
+                zones: 64,
+                zone_blocks: 64,
+                capacity_blocks,
+                conventional,
+                open_max: None,
+                active_max: None,
+            };
+            format(Arc::new(MemoryDevice::zoned(spec)), &FormatOptions::new([7; 16], [9; 16], 0), &[]).map(drop)
+        };
+        assert!(zones(1, 56).is_ok() && zones(2, 64).is_ok());
+        let refused = zones(2, 56).expect_err("the log would write past the capacity of zone 2");
+        assert_eq!(refused.to_string(), "zone 2 holds 56 blocks and the others 64");
+    }
 }

@@ -35,11 +35,13 @@ fn device(random: &mut Random, small: bool) -> OnMemory {
     let segments = if small { 72 + random.below(8) as u32 } else { 200 + random.below(260) as u32 };
     let segment_blocks = if small { 64 } else { *pick(random, &[64, 128, 256]) };
     let limit = *pick(random, &[None, Some(14), Some(20)]);
+    let beyond_capacity = *pick(random, &[0, 1, 4, segment_blocks / 8]);
     let zones = ZonedSpec {
         zones: segments,
         zone_blocks: segment_blocks,
-        capacity_blocks: segment_blocks - *pick(random, &[0, 1, 4, segment_blocks / 8]),
-        conventional: *pick(random, &[0, 0, 2]),
+        capacity_blocks: segment_blocks - beyond_capacity,
+        // Conventional zones are as large as they are addressed, and the log wants one capacity: behind the slots' there are none then.
+        conventional: *pick(random, &[0, 0, if beyond_capacity == 0 { 2 } else { 1 }]),
         open_max: limit,
         active_max: limit,
     };

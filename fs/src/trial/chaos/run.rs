@@ -114,7 +114,7 @@ impl Run<'_> {
         }
         if is_failure(&found) {
             self.excuse(&found)?;
-            self.demand_latch(operation.is_sync(), &found)?;
+            self.demand_latch(operation.is_sync() && self.only_writing_is_broken(), &found)?;
             return self.failed(operation, before, slots);
         }
         if matches!(operation, Operation::TouchAtime { .. }) && self.volume().writable().is_err() {
@@ -169,7 +169,7 @@ impl Run<'_> {
     }
 
     fn checkpoint(&mut self) -> Checked<Course> {
-        let before = self.injected.cuts;
+        let (before, only_writing) = (self.injected.cuts, self.only_writing_is_broken());
         let mut failure = None;
         let course = self.own_work(|mounted| {
             let done = mounted.volume.checkpoint(false);
@@ -178,7 +178,7 @@ impl Run<'_> {
         })?;
         match failure {
             None => self.settle(),
-            Some(found) if self.injected.cuts == before => self.demand_latch(true, &found)?,
+            Some(found) if self.injected.cuts == before => self.demand_latch(only_writing, &found)?,
             Some(_) => {}
         }
         Ok(course)
@@ -286,14 +286,14 @@ impl Run<'_> {
         Err(format!("nothing was done that permits {}", found.brief()))
     }
 
+    /// Whether nothing that was planted lets an operation fail that leaves the filesystem as it was, as a full host does.
+    fn only_writing_is_broken(&self) -> bool {
+        self.planted.iter().all(|planted| matches!(planted.op, FaultOp::Write | FaultOp::Flush))
+    }
+
     /// Where nothing but writing was broken, what was to make things durable and failed leaves the mount read-only.
-    fn demand_latch(&self, persists: bool, found: &Outcome) -> Checked {
-        let writing = |planted: &Planted| matches!(planted.op, FaultOp::Write | FaultOp::Flush);
-        if persists
-            && *found == Outcome::Refused("Device".into())
-            && self.planted.iter().all(writing)
-            && self.volume().writable().is_ok()
-        {
+    fn demand_latch(&self, is_due: bool, found: &Outcome) -> Checked {
+        if is_due && *found == Outcome::Refused("Device".into()) && self.volume().writable().is_ok() {
             return Err("it failed, and the mount is not read-only".into());
         }
         Ok(())
