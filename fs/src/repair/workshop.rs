@@ -11,6 +11,7 @@ use crate::format::value::{Inode, Time, Value};
 use crate::fsck::blocks::{Bits, LiveBlocks, LogSpace};
 use crate::meta::load::load_node;
 use crate::meta::radix::Looked;
+use crate::meta::state::State;
 use crate::meta::volume::Volume;
 use crate::types::{Ino, NodeId};
 
@@ -75,30 +76,28 @@ impl Workshop {
     }
 
     fn change(&self, key: &Key, change: impl Fn(&mut crate::meta::tree::Tree)) -> Result<()> {
-        loop {
-            let mut state = self.volume.state.write();
-            match state.tree.prepare(key) {
-                Ok(()) => {
-                    change(&mut state.tree);
-                    self.volume.trim_locked(&mut state);
-                    return Ok(());
-                }
-                Err(Error::NodeMiss(id)) => {
-                    drop(state);
-                    load_node(&self.volume.state, &self.volume.log, id)?;
-                }
-                Err(e) => return Err(e),
-            }
-        }
+        self.alter(|state| {
+            state.tree.prepare(key)?;
+            change(&mut state.tree);
+            Ok(())
+        })
     }
 
     /// Applies the edits of one operation as roll-forward would, but for the counts.
     pub fn apply(&self, edits: &[Edit]) -> Result<()> {
+        self.alter(|state| {
+            state.prepare(edits)?;
+            state.apply_uncounted(edits);
+            Ok(())
+        })
+    }
+
+    /// Changes the state by a step that misses a node, if it does, before it has changed anything.
+    fn alter(&self, step: impl Fn(&mut State) -> Result<()>) -> Result<()> {
         loop {
             let mut state = self.volume.state.write();
-            match state.prepare(edits) {
+            match step(&mut state) {
                 Ok(()) => {
-                    state.apply_uncounted(edits);
                     self.volume.trim_locked(&mut state);
                     return Ok(());
                 }
