@@ -1,5 +1,7 @@
 //! The crate's one error type. Translation to `errno` happens in `fuse` alone.
 
+use std::any::Any;
+
 use crate::device::DeviceError;
 use crate::format::DecodeError;
 use crate::types::{BlockAddr, NodeId};
@@ -67,4 +69,10 @@ pub enum Error {
     NotSupported,
     #[error("stale handle")]
     Stale,
+}
+
+/// What a panic that was caught said.
+pub fn panic_text(cause: &(dyn Any + Send)) -> &str {
+    let text = cause.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("an invariant is broken")
 }

@@ -6,7 +6,7 @@ mod common;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Mount, Scratch, can_mount, gleanfs, said};
@@ -27,6 +27,18 @@ fn write_cold(mount: &Mount) {
         file.write_all_at(&cold(index), index * BLOCK as u64).unwrap();
     }
     file.sync_all().unwrap();
+}
+
+/// A mount with a cold file on it, and its image; `None`, with the reason said, where nothing can be mounted.
+fn cold_mount(size: &str) -> Option<(Scratch, PathBuf, Mount)> {
+    if !can_mount() {
+        return None;
+    }
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", size);
+    let mount = scratch.mount(image.to_str().unwrap(), "mnt", "trust=fallback");
+    write_cold(&mount);
+    Some((scratch, image, mount))
 }
 
 fn scrub(mount: &Mount, words: &[&str]) -> std::process::Output {
@@ -50,13 +62,7 @@ fn rot(image: &Path, index: u64) -> usize {
 
 #[test]
 fn a_scrub_beside_writers_and_the_cleaner_raises_no_false_alarm() {
-    if !can_mount() {
-        return;
-    }
-    let scratch = Scratch::new();
-    let image = scratch.image("disk.img", "48M");
-    let mount = scratch.mount(image.to_str().unwrap(), "mnt", "trust=fallback");
-    write_cold(&mount);
+    let Some((_scratch, image, mount)) = cold_mount("48M") else { return };
     let hot = File::create(mount.path().join("hot")).unwrap();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -104,13 +110,7 @@ fn a_scrub_beside_writers_and_the_cleaner_raises_no_false_alarm() {
 
 #[test]
 fn damage_below_cold_files_is_found_and_the_mount_goes_on() {
-    if !can_mount() {
-        return;
-    }
-    let scratch = Scratch::new();
-    let image = scratch.image("disk.img", "64M");
-    let mount = scratch.mount(image.to_str().unwrap(), "mnt", "trust=fallback");
-    write_cold(&mount);
+    let Some((_scratch, image, mount)) = cold_mount("64M") else { return };
     assert!(scrub(&mount, &["start", "--wait"]).status.success());
     let victims = [3, 777, 2047];
     for index in victims {
@@ -139,13 +139,7 @@ fn damage_below_cold_files_is_found_and_the_mount_goes_on() {
 
 #[test]
 fn a_slow_scrub_is_stopped_and_goes_on_and_ends_with_the_mount() {
-    if !can_mount() {
-        return;
-    }
-    let scratch = Scratch::new();
-    let image = scratch.image("disk.img", "64M");
-    let mount = scratch.mount(image.to_str().unwrap(), "mnt", "trust=fallback");
-    write_cold(&mount);
+    let Some((_scratch, image, mount)) = cold_mount("64M") else { return };
     assert!(scrub(&mount, &["start", "--rate", "1"]).status.success());
     let again = scrub(&mount, &["start"]);
     assert!(String::from_utf8_lossy(&again.stderr).contains("under way already"), "{again:?}");

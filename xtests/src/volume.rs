@@ -93,6 +93,12 @@ impl Default for Setup {
 }
 
 impl Setup {
+    /// The same with more mount options.
+    pub fn with(&self, options: &str) -> Self {
+        let words: Vec<&str> = [&*self.options, options].into_iter().filter(|words| !words.is_empty()).collect();
+        Self { options: words.join(","), ..self.clone() }
+    }
+
     /// Makes an empty filesystem and mounts it.
     pub fn make(&self) -> Result<Volume> {
         let scratch = match &self.scratch {

@@ -140,13 +140,7 @@ fn why_less(made: &Identity, room: &LogRoom, overprovision_percent: f64) -> Stri
 /// Has an image that is not mounted take its device's room, or `bytes` of it. Answers with a line about it, empty if there was nothing to do.
 pub fn grow(path: &Path, bytes: Option<u64>) -> Result<String> {
     let opened = open_image(path, OpenMode::ReadWrite)?;
-    let options = VolumeOptions {
-        read_only: false,
-        cache_bytes: 64 << 20,
-        writer_threads: 0,
-        heads: None,
-        placement: Box::new(gleanfs_gc::placement::NoSeparation),
-    };
+    let options = VolumeOptions::of_tool(false, 64 << 20);
     let volume = Arc::new(Volume::open(Arc::clone(&opened.device), options).about(path.display())?);
     let _makes_room = Cleaner::new(Arc::clone(&volume), Box::new(gleanfs_gc::victim::Greedy), true);
     let grown = volume.grow(bytes).about(path.display())?;

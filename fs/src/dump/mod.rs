@@ -11,8 +11,6 @@ mod tree;
 use std::io::Write;
 use std::sync::Arc;
 
-use gleanfs_gc::placement::NoSeparation;
-
 use crate::device::Device;
 use crate::error::Error;
 use crate::meta::slots::Slots;
@@ -81,12 +79,6 @@ pub fn dump(device: &Arc<dyn Device>, what: What, out: &mut impl Write) -> Resul
 }
 
 fn open(device: &Arc<dyn Device>) -> Result<Volume> {
-    let options = VolumeOptions {
-        read_only: true,
-        cache_bytes: CACHE_BYTES,
-        writer_threads: 0,
-        heads: None,
-        placement: Box::new(NoSeparation),
-    };
+    let options = VolumeOptions::of_tool(true, CACHE_BYTES);
     Ok(Volume::open(Arc::clone(device), options)?)
 }

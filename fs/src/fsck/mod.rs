@@ -22,10 +22,8 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use gleanfs_gc::placement::NoSeparation;
-
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::format::superblock::{Checkpoint, Identity, Superblock};
 use crate::format::value::Value;
 use crate::meta::roll_forward::segment_capacity;
@@ -152,13 +150,7 @@ fn open(
     options: &CheckOptions,
     report: &mut Report,
 ) -> Result<Option<Volume>> {
-    let volume_options = VolumeOptions {
-        read_only: true,
-        cache_bytes: options.cache_bytes,
-        writer_threads: 0,
-        heads: None,
-        placement: Box::new(NoSeparation),
-    };
+    let volume_options = VolumeOptions::of_tool(true, options.cache_bytes);
     let device = Arc::clone(device);
     // Replay asserts what the running filesystem may rely on, counts for example. On an image that breaks it, which only a checksummed
     // lie can, a check has to say so and not to die. Nothing of the volume outlives the panic.
@@ -172,11 +164,7 @@ fn open(
         }
         Ok(Err(e @ Error::Refused(_))) => return Err(e),
         Ok(Err(e)) => e.to_string(),
-        Err(panic) => match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-            (Some(text), _) => text.clone(),
-            (None, Some(text)) => (*text).to_owned(),
-            (None, None) => "an invariant is broken".to_owned(),
-        },
+        Err(panic) => panic_text(&*panic).to_owned(),
     };
     report.add(Finding::NotMountable { why });
     Ok(None)

@@ -69,21 +69,12 @@ pub(crate) fn visit_overlapping(
     Ok(())
 }
 
-/// The extents that overlap `first..end` of `ino`, whole and in order. None reaches into the next: that is checked, since nobody has before.
-pub fn overlapping(view: &(impl View + ?Sized), ino: Ino, first: u64, end: u64) -> Result<SmallVec<[Mapped; 4]>> {
-    let found = overlapping_unchecked(view, ino, first, end)?;
-    match found.windows(2).find(|pair| pair[0].end() > pair[1].first) {
-        Some(pair) => Err(reaches_in(pair[1].first)),
-        None => Ok(found),
-    }
-}
+/// Extents in the order of their file blocks. Four are more than most operations meet.
+type Extents = SmallVec<[Mapped; 4]>;
 
-fn reaches_in(first: u64) -> Error {
-    DecodeError::BadValue { what: "extent of a file", value: first }.into()
-}
-
-fn overlapping_unchecked(view: &(impl View + ?Sized), ino: Ino, first: u64, end: u64) -> Result<SmallVec<[Mapped; 4]>> {
-    let mut found = SmallVec::new();
+/// The same as a view shows them, copied. None reaches into the next: that is checked, since nobody has before.
+pub fn overlapping(view: &(impl View + ?Sized), ino: Ino, first: u64, end: u64) -> Result<Extents> {
+    let mut found = Extents::new();
     if let Some((key, Value::Extent(extent))) = view.floor(&Key::extent(ino, first))?
         && key.ino == ino
         && key.offset.saturating_add(u64::from(extent.blocks)) > first
@@ -98,7 +89,14 @@ fn overlapping_unchecked(view: &(impl View + ?Sized), ino: Ino, first: u64, end:
             ControlFlow::Continue(())
         })?;
     }
-    Ok(found)
+    match found.windows(2).find(|pair| pair[0].end() > pair[1].first) {
+        Some(pair) => Err(reaches_in(pair[1].first)),
+        None => Ok(found),
+    }
+}
+
+fn reaches_in(first: u64) -> Error {
+    DecodeError::BadValue { what: "extent of a file", value: first }.into()
 }
 
 /// A run of data blocks that a file no longer has.
@@ -176,24 +174,22 @@ impl State {
 
     /// What [`overlapping`] checks, without a copy of anything.
     fn check_apart(&self, ino: Ino, first: u64, end: u64) -> Result<()> {
-        let end_of = |key: &Key, extent: &Extent| key.offset.saturating_add(u64::from(extent.blocks));
-        let mut reached = match self.tree.floor(&Key::extent(ino, first))? {
-            Some((key, Value::Extent(extent))) if key.ino == ino => end_of(&key, extent),
-            _ => 0,
-        };
-        let mut wrong = None;
-        if first.saturating_add(1) < end {
-            self.tree.scan(&Key::extent(ino, first + 1), &Key::extent(ino, end - 1), |key, value| {
-                let Value::Extent(extent) = value else { return ControlFlow::Continue(()) };
-                if key.offset < reached {
-                    wrong = Some(key.offset);
-                    return ControlFlow::Break(());
-                }
-                reached = end_of(key, extent);
-                ControlFlow::Continue(())
-            })?;
-        }
-        wrong.map_or(Ok(()), |first| Err(reaches_in(first)))
+        let (mut reached, mut wrong) = (0, None);
+        visit_overlapping(&self.tree, ino, first, end, |start, extent| {
+            if start < reached {
+                wrong.get_or_insert(start);
+            }
+            reached = start.saturating_add(u64::from(extent.blocks));
+        })?;
+        wrong.map_or(Ok(()), |start| Err(reaches_in(start)))
+    }
+
+    /// The extents that overlap, copied. The edit was prepared, so they are in memory and were checked.
+    fn mapped(&self, ino: Ino, first: u64, end: u64) -> Extents {
+        let mut found = Extents::new();
+        let visit = |first, extent: &Extent| found.push(Mapped { first, extent: extent.clone() });
+        visit_overlapping(&self.tree, ino, first, end, visit).expect("the edit was prepared");
+        found
     }
 
     /// Applies prepared edits of one operation. Counts of the medium that turn out wrong stop the log: what was read of it may be
@@ -355,8 +351,8 @@ impl State {
     }
 
     /// Parts of `first..end` that still stand at `old`, `old + 1`, ... (I4).
-    fn still_at(&self, ino: Ino, first: u64, end: u64, old: BlockAddr) -> SmallVec<[Mapped; 4]> {
-        let mut parts = overlapping_unchecked(&self.tree, ino, first, end).expect("the edit was prepared");
+    fn still_at(&self, ino: Ino, first: u64, end: u64, old: BlockAddr) -> Extents {
+        let mut parts = self.mapped(ino, first, end);
         for part in &mut parts {
             *part = part.within(first, end);
         }
@@ -373,7 +369,7 @@ impl State {
     /// Makes `first..end` a hole; returns how many of its blocks were mapped.
     fn carve(&mut self, ino: Ino, first: u64, end: u64, instead: Instead) -> u64 {
         let mut removed = 0;
-        for old in overlapping_unchecked(&self.tree, ino, first, end).expect("the edit was prepared") {
+        for old in self.mapped(ino, first, end) {
             self.tree.remove(&Key::extent(ino, old.first));
             if old.first < first {
                 self.insert(ino, old.within(old.first, first));

@@ -308,11 +308,11 @@ impl Volume {
         // An item for an item: unlinking puts one on a list. Overwriting may have split extents beyond what users may fill (it is never
         // refused), and even then a full filesystem can be emptied.
         let added: u64 = added.saturating_sub(removed);
-        let limit = self.capacity_blocks() + if releases(edits) { RELEASE_TRANCHE_BLOCKS } else { 0 };
-        if added > 0 && state.used_blocks() + added > limit {
-            return Err(Error::NoSpace);
+        if added == 0 {
+            return Ok(());
         }
-        Ok(())
+        let limit = self.capacity_blocks() + if releases(edits) { RELEASE_TRANCHE_BLOCKS } else { 0 };
+        if state.used_blocks() + added > limit { Err(Error::NoSpace) } else { Ok(()) }
     }
 
     /// The head for a user's write, from what placement knows without inferring anything, and what it was chosen from and how.

@@ -45,13 +45,7 @@ pub fn format(device: Arc<dyn Device>, options: &FormatOptions, contents: &[Edit
     let capacity = segment_capacity(&*device, identity.first_segment)?;
     let room = LogRoom { segments: identity.segments - identity.first_segment.0, segment_blocks: capacity };
     wipe(&*device, &identity)?;
-    let volume_options = VolumeOptions {
-        read_only: false,
-        cache_bytes: 0,
-        writer_threads: 0,
-        heads: None,
-        placement: Box::new(gleanfs_gc::placement::NoSeparation),
-    };
+    let volume_options = VolumeOptions::of_tool(false, 0);
     let log = new_log(Arc::clone(&device), &identity, &room, capacity, &volume_options);
     let mut state = State::create();
     state.prepare(contents)?;

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod checkpoint;
 mod commit;
 mod detour;
+mod durable;
 mod extend;
 pub mod grow;
 pub mod image;

@@ -6,21 +6,19 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use gleanfs_gc::placement::Placement;
+use gleanfs_gc::placement::{NoSeparation, Placement};
 use gleanfs_gc::telemetry::Taps;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::format::chunk::{PageId, TableId};
 use crate::format::edit::Edit;
-use crate::format::superblock::{Checkpoint, Identity, Superblock};
+use crate::format::superblock::{Checkpoint, Identity};
 use crate::format::table::{NODE_LEVELS, REFS_PER_PAGE, SEGMENT_LEVELS};
 use crate::lock_order::{Mutex, Place, RwLock};
-use crate::log::refusals::is_of_the_place;
 use crate::log::{Detours, Log, Purpose};
 use crate::types::{BLOCK_SIZE, BlockAddr, Ino, Lsn, NodeId, WriteClock};
 
-use super::checkpoint::{self, Leftovers, Taken};
 use super::kinds::Kinds;
 use super::load;
 use super::radix::Looked;
@@ -82,6 +80,13 @@ pub struct VolumeOptions {
     pub placement: Box<dyn Placement>,
 }
 
+impl VolumeOptions {
+    /// For a tool that opens a volume for itself: all on the caller's thread, and blocks are not told apart.
+    pub fn of_tool(read_only: bool, cache_bytes: usize) -> Self {
+        Self { read_only, cache_bytes, writer_threads: 0, heads: None, placement: Box::new(NoSeparation) }
+    }
+}
+
 /// Bytes that tell what the filesystem cost, since mkfs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
@@ -128,8 +133,6 @@ pub trait Relief: Send + Sync {
 const CLEANING_SHARE: f64 = 0.9;
 /// Segments that a checkpoint takes for what emptying one made dirty: a leaf for each block, their parents, pages of both tables.
 const EMPTIED_DIRTIES: u32 = 2;
-/// Times that the state is taken for one checkpoint, where the device refuses what it was laid out for.
-const CHECKPOINT_TRIES: u32 = 3;
 /// Table pages that a checkpoint can write where none were: a path down both tables.
 const NEW_PAGES_MAX: u8 = NODE_LEVELS + SEGMENT_LEVELS;
 
@@ -159,9 +162,9 @@ pub struct Volume {
     pub taps: Arc<Taps>,
     pub(crate) heads: u8,
     pub(crate) cache_bytes: usize,
-    read_only: bool,
-    epoch: u64,
-    next_ino: AtomicU64,
+    pub(super) read_only: bool,
+    pub(super) epoch: u64,
+    pub(super) next_ino: AtomicU64,
     pub(crate) user_bytes: AtomicU64,
     user_bytes_before: u64,
     device_bytes_before: u64,
@@ -169,7 +172,7 @@ pub struct Volume {
     relief: OnceLock<Weak<dyn Relief>>,
     pub(crate) checkpoint_count: AtomicU64,
     pub(super) extension_count: AtomicU64,
-    last_checkpoint_lsn: AtomicU64,
+    pub(super) last_checkpoint_lsn: AtomicU64,
 }
 
 /// What a mount starts from; made by `roll_forward` and `mkfs`.
@@ -353,7 +356,7 @@ impl Volume {
 
     /// Evicts what the checkpoint has made evictable, used lately or not. Plans may have to load a node again, but not so often that they
     /// starve.
-    fn trim_after_checkpoint(&self) {
+    pub(super) fn trim_after_checkpoint(&self) {
         let over = self.state.read().tree.memory_bytes() > self.cache_bytes;
         if over {
             self.state.write().tree.evict_to(self.cache_bytes / 16 * 15);
@@ -400,85 +403,6 @@ impl Volume {
             drop(state);
             load::load_page(&self.state, &self.log, missing, at)?;
         }
-    }
-
-    /// Makes every operation committed so far durable; group commit, one flush.
-    pub fn sync(&self) -> Result<()> {
-        if self.read_only {
-            return Ok(());
-        }
-        self.log.sync().map(drop)
-    }
-
-    /// Writes a checkpoint: the state of now becomes durable without the log. `clean`: nothing will be logged after it.
-    pub fn checkpoint(&self, clean: bool) -> Result<()> {
-        self.writable()?;
-        let mut checkpoints = self.checkpoints.lock();
-        self.checkpoint_as(&mut checkpoints, &self.identity(), clean)
-    }
-
-    /// [`Volume::checkpoint`] that names the image `identity`.
-    pub(super) fn checkpoint_as(&self, checkpoints: &mut Checkpoints, identity: &Identity, clean: bool) -> Result<()> {
-        self.reserve_for_checkpoint(clean)?;
-        let result = self.checkpoint_locked(checkpoints, identity, clean);
-        if let Err(e) = &result {
-            // Whatever the cause, what the medium holds now is not known well enough to go on (I6).
-            self.log.fail(format!("a checkpoint failed: {e}"));
-        }
-        result
-    }
-
-    /// Has the medium promise the room of a checkpoint before anything of it is taken: a host that is full now may have room later, and nothing was lost by
-    /// then (I7).
-    fn reserve_for_checkpoint(&self, clean: bool) -> Result<()> {
-        self.log.failure()?;
-        let reserved = self.log.prepare_for_checkpoint(self.checkpoint_cost() as usize);
-        if reserved.is_err() && clean {
-            // Without its last checkpoint a mount leaves all that it accepted in the log.
-            self.log.sync()?;
-        }
-        reserved
-    }
-
-    fn checkpoint_locked(&self, checkpoints: &mut Checkpoints, identity: &Identity, clean: bool) -> Result<()> {
-        let mut taken = self.take_and_write(&checkpoints.last, clean)?;
-        self.log.flush_once()?;
-        let written = self.written();
-        taken.checkpoint.user_bytes = written.user_bytes;
-        taken.checkpoint.device_bytes = written.device_bytes;
-        let superblock = Superblock { identity: identity.clone(), checkpoint: taken.checkpoint.clone() };
-        checkpoints.slots.write(&superblock)?;
-        self.log.flush_once()?; // The commit point: from here on this checkpoint is the one that a mount starts from.
-        checkpoint::release(&taken, &self.state, &self.log);
-        self.trim_after_checkpoint();
-        self.last_checkpoint_lsn.store(taken.checkpoint.lsn.0, Ordering::Relaxed);
-        checkpoints.last = taken.checkpoint;
-        self.checkpoint_count.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Takes the state and writes it. A place that the device refuses is condemned, and so it is worth taking the state anew, for other places.
-    fn take_and_write(&self, last: &Checkpoint, clean: bool) -> Result<Taken> {
-        let mut before = Leftovers::default();
-        for tries_left in (0..CHECKPOINT_TRIES).rev() {
-            let mut taken = {
-                let mut state = self.state.write();
-                // Numbers given out and not logged yet must not be given out again.
-                state.next_ino = state.next_ino.max(self.next_ino.load(Ordering::Relaxed));
-                checkpoint::take(&mut state, &self.log, last, self.epoch, clean, before)?
-            };
-            self.log.write_out()?;
-            let is_current = self.log.lock().detours() == taken.detours;
-            let written = if is_current { checkpoint::write(&mut taken, &self.state, &self.log) } else { Ok(()) };
-            match written {
-                Ok(()) if is_current => return Ok(taken),
-                Err(e) if tries_left == 0 || !is_of_the_place(&e) => return Err(e),
-                Err(e) => tracing::warn!("a checkpoint is taken anew: {e}"),
-                Ok(()) => tracing::warn!("a checkpoint is taken anew: what it maps was taken elsewhere"),
-            }
-            before = checkpoint::give_up(taken, &self.state, &self.log);
-        }
-        Err(Error::Refused("the device refused one place after another".into()))
     }
 
     /// LSN of the newest committed operation.

@@ -29,13 +29,7 @@ fn mount(device: &Arc<dyn Device>, reaping: Reaping) -> Filesystem {
 }
 
 fn mount_with_cache(device: &Arc<dyn Device>, reaping: Reaping, cache_bytes: usize) -> Filesystem {
-    let options = VolumeOptions {
-        read_only: false,
-        cache_bytes,
-        writer_threads: 0,
-        heads: None,
-        placement: Box::new(gleanfs_gc::placement::NoSeparation),
-    };
+    let options = VolumeOptions::of_tool(false, cache_bytes);
     let volume = Arc::new(Volume::open(Arc::clone(device), options).unwrap());
     let ticks = AtomicI64::new(1000);
     let clock = move || Time { secs: ticks.fetch_add(1, Ordering::Relaxed), nanos: 0 };

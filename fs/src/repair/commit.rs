@@ -17,10 +17,10 @@ use crate::meta::checkpoint::{self, Leftovers};
 use crate::meta::radix::Radix;
 use crate::meta::roll_forward::new_log;
 use crate::meta::state::{State, Totals};
-use crate::meta::volume::Checkpoints;
+use crate::meta::volume::{Checkpoints, VolumeOptions};
 use crate::types::{SegNo, WriteClock};
 
-use super::open::{Opened, volume_options};
+use super::open::Opened;
 use super::rounds::Settled;
 
 /// Writes the repaired state. `both_slots`: the slot that would be the fallback is not usable.
@@ -37,7 +37,7 @@ pub fn commit(
     let clock = opened.shop.volume.write_clock();
     let room = opened.shop.volume.room();
     let epoch = opened.checkpoint.epoch + 1;
-    let log = new_log(Arc::clone(&device), &identity, &room, plan.capacity, &volume_options(0, false));
+    let log = new_log(Arc::clone(&device), &identity, &room, plan.capacity, &VolumeOptions::of_tool(false, 0));
     log.resume(&Checkpoint { write_clock: clock, ..Checkpoint::default() }, opened.tail_lsn().next(), epoch);
     plan.fill(&log, &opened, settled);
     let volume = opened.shop.volume;

@@ -17,10 +17,10 @@ use crate::meta::apply::{Mapped, overlapping};
 use crate::meta::load::load_node;
 use crate::meta::moves::Moves;
 use crate::meta::radix::Looked;
-use crate::meta::volume::{Volume, WRITE_BLOCKS_MAX};
+use crate::meta::volume::{Volume, VolumeOptions, WRITE_BLOCKS_MAX};
 use crate::types::{BlockAddr, Ino, NodeId};
 
-use super::open::volume_options;
+use super::owners::owners_of;
 
 /// Segments that are ready before a block is written.
 const PREPARED: usize = 4;
@@ -37,11 +37,11 @@ pub fn unclaimed(findings: &[Finding]) -> BTreeSet<u64> {
 /// Moves what stands at `addresses`. Each move of data is an operation by itself and nodes move with a checkpoint, so the image is sound at
 /// any time.
 pub fn run(device: &Arc<dyn Device>, addresses: &BTreeSet<u64>, cache_bytes: usize) -> Result<()> {
-    let volume = Arc::new(Volume::open(Arc::clone(device), volume_options(cache_bytes, false))?);
+    let volume = Arc::new(Volume::open(Arc::clone(device), VolumeOptions::of_tool(false, cache_bytes))?);
     // Whoever finds no room is helped by it.
     let _cleaner = Cleaner::new(Arc::clone(&volume), Box::new(Greedy), true);
     let mut moves = Moves::default();
-    for (ino, first) in owners(&volume, addresses) {
+    for (ino, first) in owners_of(&volume, addresses).into_values().flatten() {
         move_block(&volume, ino, first, addresses, &mut moves)?;
     }
     move_nodes(&volume, addresses)?;
@@ -66,20 +66,6 @@ fn move_nodes(volume: &Volume, addresses: &BTreeSet<u64>) -> Result<()> {
         volume.state.write().tree.mark_dirty(id);
     }
     Ok(())
-}
-
-fn owners(volume: &Volume, addresses: &BTreeSet<u64>) -> Vec<(Ino, u64)> {
-    let mut owners = Vec::new();
-    let none = Bits::default();
-    TreeWalk::new(volume, &none).run(&mut Report::new(0), &mut |_, key, value| {
-        if let crate::format::value::Value::Extent(extent) = value
-            && extent.kind == ExtentKind::Data
-        {
-            let (start, end) = (extent.addr.0, extent.addr.0 + u64::from(extent.blocks));
-            owners.extend(addresses.range(start..end).map(|addr| (key.ino, key.offset + (addr - start))));
-        }
-    });
-    owners
 }
 
 /// Moves file block `first` and those behind it that stand in one extent and are to be moved, if they are not moved yet.

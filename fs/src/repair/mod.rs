@@ -28,7 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_text};
 use crate::format::value::Time;
 use crate::fsck::{self, CheckOptions, Finding, ProgressFn, Report, Severity};
 use crate::meta::slots::Slots;
@@ -92,10 +92,7 @@ pub fn repair(device: &Arc<dyn Device>, options: &RepairOptions, progress: Progr
     if before.errors() == 0 {
         return Ok(Outcome { before, repairs: Vec::new(), verdict: Verdict::Clean });
     }
-    // What a checksummed lie can make the running filesystem's code assert must end here, too, before anything is committed.
-    let planned = catch_unwind(AssertUnwindSafe(|| plan(device, &before, options, &check, progress)));
-    let (opened, settled) = planned
-        .map_err(|_| Error::Refused("cannot be repaired: an invariant is broken; nothing was changed".into()))??;
+    let (opened, settled) = guarded(|| plan(device, &before, options, &check, progress))?;
     let mut repairs = opened.shop.repairs.clone();
     repairs.extend(counted(&before));
     let verdict = match options.consent {
@@ -111,10 +108,12 @@ pub fn repair(device: &Arc<dyn Device>, options: &RepairOptions, progress: Progr
     Ok(Outcome { before, repairs, verdict })
 }
 
-/// A broken invariant is an error like others. Nothing of the state under repair outlives it.
+/// What a checksummed lie can make the running filesystem's code assert is an error like others: nothing of the state under repair outlives it, and
+/// nothing is committed.
 fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let broken = |_| Error::Refused("cannot be repaired: an invariant is broken; nothing was changed".into());
-    catch_unwind(AssertUnwindSafe(work)).map_err(broken)?
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|cause| {
+        Err(Error::Refused(format!("cannot be repaired: {}; nothing was changed", panic_text(&*cause))))
+    })
 }
 
 /// The check before. Where not even a slot's beginning is left, chunks tell whether there was a filesystem.

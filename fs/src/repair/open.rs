@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use gleanfs_gc::placement::NoSeparation;
-
 use crate::device::Device;
 use crate::error::Result;
 use crate::format::chunk::TableId;
@@ -54,11 +52,6 @@ pub struct Source {
     pub repairs: Vec<Repair>,
 }
 
-/// Options of a volume that is only looked at.
-pub fn volume_options(cache_bytes: usize, read_only: bool) -> VolumeOptions {
-    VolumeOptions { read_only, cache_bytes, writer_threads: 0, heads: None, placement: Box::new(NoSeparation) }
-}
-
 /// The tables and the nodes as far as they are there, the tree not looked at yet.
 pub fn tables_of(device: &Arc<dyn Device>, source: Source, cache_bytes: usize, now: Time) -> Result<Opened> {
     let Source { superblock: Superblock { identity, mut checkpoint }, slots, rootless, repairs, .. } = source;
@@ -66,7 +59,7 @@ pub fn tables_of(device: &Arc<dyn Device>, source: Source, cache_bytes: usize, n
     let capacity = segment_capacity(&**device, identity.first_segment)?;
     let space = LogSpace::of(&identity, capacity);
     let room = LogRoom { segments: identity.segments - identity.first_segment.0, segment_blocks: capacity };
-    let options = volume_options(cache_bytes, true);
+    let options = VolumeOptions::of_tool(true, cache_bytes);
     let log = new_log(Arc::clone(device), &identity, &room, capacity, &options);
     log.resume(&checkpoint, checkpoint.lsn, checkpoint.epoch + 1);
     let mut wanted = LiveBlocks::default();

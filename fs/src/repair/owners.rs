@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::error::Result;
-use crate::format::chunk::Record;
-use crate::format::edit::Edit;
+use crate::format::chunk::{Claim, visit_claims};
 use crate::format::value::{ExtentKind, Value};
 use crate::fsck::Report;
-use crate::fsck::blocks::{Bits, LogSpace};
+use crate::fsck::blocks::Bits;
 use crate::fsck::walk::TreeWalk;
-use crate::log::scan::SegmentScan;
+use crate::log::scan::{SegmentScan, SummaryBuffers};
+use crate::meta::volume::Volume;
 use crate::types::{BlockAddr, Ino, SegNo};
 
 use super::workshop::Workshop;
@@ -20,7 +20,7 @@ pub type FileBlock = (Ino, u64);
 impl Workshop {
     /// The blocks of files that lose `addresses` to another owner, each with its address.
     pub(super) fn losers(&self, addresses: &BTreeSet<u64>) -> Result<Vec<(FileBlock, BlockAddr)>> {
-        let owners = self.owners(addresses);
+        let owners = owners_of(&self.volume, addresses);
         let nodes: HashSet<BlockAddr> =
             self.node_ids().iter().map(|id| self.node_ref(crate::types::NodeId(id)).addr).collect();
         let mut claims: BTreeMap<u64, Vec<FileBlock>> = BTreeMap::new();
@@ -41,46 +41,39 @@ impl Workshop {
         Ok(losers)
     }
 
-    /// Every file block that stands at one of `addresses`.
-    pub(super) fn owners(&self, addresses: &BTreeSet<u64>) -> BTreeMap<u64, Vec<FileBlock>> {
-        let mut owners: BTreeMap<u64, Vec<FileBlock>> = BTreeMap::new();
-        let none = Bits::default();
-        TreeWalk::new(&self.volume, &none).run(&mut Report::new(0), &mut |_, key, value| {
-            if let Value::Extent(extent) = value
-                && extent.kind == ExtentKind::Data
-            {
-                let (start, end) = (extent.addr.0, extent.addr.0.saturating_add(extent.blocks.into()));
-                for addr in addresses.range(start..end) {
-                    owners.entry(*addr).or_default().push((key.ino, key.offset.saturating_add(addr - start)));
-                }
-            }
-        });
-        owners
-    }
-
     /// What the records of a segment's chunks say of its blocks.
     fn claims(&self, segment: SegNo, addresses: &BTreeSet<u64>, claims: &mut BTreeMap<u64, Vec<FileBlock>>) {
         let log = &self.volume.log;
-        let LogSpace { capacity, .. } = self.space;
         let start = self.space.address(segment, 0);
-        let mut scan = SegmentScan::new(&*log.device, log.shape.fsid, segment, start, 0, capacity);
-        while let Ok(Some(chunk)) = scan.next_chunk() {
-            let edits = chunk.records.iter().filter_map(|record| match record {
-                Record::Operation { edits, .. } => Some(edits),
-                _ => None,
-            });
-            for edit in edits.flatten() {
-                let (ino, first, start, blocks) = match edit {
-                    Edit::Map { ino, first, extent } if extent.kind == ExtentKind::Data => {
-                        (*ino, *first, extent.addr.0, u64::from(extent.blocks))
-                    }
-                    Edit::Move { ino, first, new, crcs, .. } => (*ino, *first, new.0, crcs.len() as u64),
-                    _ => continue,
-                };
-                for addr in addresses.range(start..start.saturating_add(blocks)) {
-                    claims.entry(*addr).or_default().push((ino, first.saturating_add(addr - start)));
+        let mut scan = SegmentScan::new(&*log.device, log.shape.fsid, segment, start, 0, self.space.capacity);
+        let mut buffers = SummaryBuffers::default();
+        while let Ok(Some(header)) = scan.next_summary(&mut buffers) {
+            let read = visit_claims(&header, &buffers.summary, |claim| {
+                let Claim::Data { ino, first, addr: start, blocks } = claim else { return };
+                for addr in addresses.range(start.0..start.0.saturating_add(blocks.into())) {
+                    claims.entry(*addr).or_default().push((ino, first.saturating_add(addr - start.0)));
                 }
+            });
+            if read.is_err() {
+                break;
             }
         }
     }
+}
+
+/// Every file block that stands at one of `addresses`.
+pub(super) fn owners_of(volume: &Volume, addresses: &BTreeSet<u64>) -> BTreeMap<u64, Vec<FileBlock>> {
+    let mut owners: BTreeMap<u64, Vec<FileBlock>> = BTreeMap::new();
+    let none = Bits::default();
+    TreeWalk::new(volume, &none).run(&mut Report::new(0), &mut |_, key, value| {
+        if let Value::Extent(extent) = value
+            && extent.kind == ExtentKind::Data
+        {
+            let (start, end) = (extent.addr.0, extent.addr.0.saturating_add(extent.blocks.into()));
+            for addr in addresses.range(start..end) {
+                owners.entry(*addr).or_default().push((key.ino, key.offset.saturating_add(addr - start)));
+            }
+        }
+    });
+    owners
 }

@@ -4,7 +4,6 @@
 //! made, mounted, unmounted and have its power cut. [`model`] compares every answer and whole trees; [`crash`] cuts the power
 //! and demands a prefix of the accepted operations. A trial that fails is shrunk, and says which command replays it.
 
-use std::any::Any;
 use std::cell::Cell;
 use std::fmt::Display;
 use std::ops::Range;
@@ -13,7 +12,7 @@ use std::sync::{Arc, Once};
 
 use parking_lot::Mutex;
 
-use crate::error::Result;
+use crate::error::{Result, panic_text};
 use crate::format::value::Time;
 use crate::namespace::api::Namespace;
 use crate::namespace::reference::Clock;
@@ -178,12 +177,7 @@ pub(crate) fn guarded<T>(run: impl FnOnce() -> std::result::Result<T, Failure>) 
     QUIET.set(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(run));
     QUIET.set(false);
-    outcome.unwrap_or_else(|cause| Err(Failure::new(0, format!("panicked: {}", message(&*cause)))))
-}
-
-fn message(cause: &(dyn Any + Send)) -> &str {
-    let text = cause.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| cause.downcast_ref::<&str>().copied()).unwrap_or("no message")
+    outcome.unwrap_or_else(|cause| Err(Failure::new(0, format!("panicked: {}", panic_text(&*cause)))))
 }
 
 /// A number that the environment may set.

@@ -24,13 +24,7 @@ const SHAPE: OnMemory = OnMemory {
 };
 
 fn open(device: &Arc<MemoryDevice>) -> gleanfs::error::Result<Arc<Volume>> {
-    let options = VolumeOptions {
-        read_only: false,
-        cache_bytes: 1 << 20,
-        writer_threads: 0,
-        heads: Some(1),
-        placement: Box::new(gleanfs_gc::placement::NoSeparation),
-    };
+    let options = VolumeOptions { heads: Some(1), ..VolumeOptions::of_tool(false, 1 << 20) };
     Ok(Arc::new(Volume::open(device.clone(), options)?))
 }
 

@@ -10,8 +10,8 @@ use gleanfs::fsck::{CheckOptions, Finding, Owner, check};
 use gleanfs::types::{BLOCK_SIZE, BlockAddr, NodeId, SegNo};
 
 use crate::image::{
-    A_FILE, FILE, Image, SEGMENT_BLOCKS, findings, inode, newest_slot, node_at, put, report, rewrite_segments,
-    rewrite_superblock,
+    A_FILE, FILE, Image, SEGMENT_BLOCKS, findings, flushed_on_two_segments, inode, newest_slot, node_at, put, report,
+    rewrite_segments, rewrite_superblock,
 };
 
 fn flip(device: &MemoryDevice, addr: BlockAddr) {
@@ -96,15 +96,7 @@ pub fn a_chunk_of_a_clean_image() {
 
 #[test]
 pub fn a_hole_in_what_was_flushed() {
-    let image = Image::filled();
-    image.commit(vec![put(A_FILE, Inode { size: 100 * BLOCK_SIZE as u64, xattrs: 1, ..inode(FILE) })]);
-    image.volume.sync().unwrap();
-    let first = image.write(A_FILE, 0, 1)[0].addr;
-    image.volume.sync().unwrap();
-    // A later chunk on another segment tells that the first was durable.
-    image.write(A_FILE, 0, 100);
-    image.volume.sync().unwrap();
-    let crashed = Arc::new(image.device.crash(5));
+    let (crashed, first) = flushed_on_two_segments();
     assert_eq!(findings(&crashed), []);
     flip(&crashed, BlockAddr(first.0 - 1));
     let found = findings(&crashed);

@@ -89,13 +89,7 @@ impl Image {
     }
 
     pub fn try_open(device: Arc<MemoryDevice>) -> gleanfs::error::Result<Self> {
-        let options = VolumeOptions {
-            read_only: false,
-            cache_bytes: 1 << 20,
-            writer_threads: 0,
-            heads: Some(1),
-            placement: Box::new(gleanfs_gc::placement::NoSeparation),
-        };
+        let options = VolumeOptions { heads: Some(1), ..VolumeOptions::of_tool(false, 1 << 20) };
         let volume = Volume::open(device.clone(), options)?;
         Ok(Self { device, volume })
     }
@@ -245,4 +239,16 @@ pub fn node_at(device: &MemoryDevice, id: u64) -> BlockRef {
         at = refs[if level == 0 { id as usize } else { 0 }];
     }
     at
+}
+
+/// An image after a power cut, and the first of its file's blocks: that was flushed, and a later chunk on another segment tells so.
+pub fn flushed_on_two_segments() -> (Arc<MemoryDevice>, BlockAddr) {
+    let image = Image::filled();
+    image.commit(vec![put(A_FILE, Inode { size: 100 * BLOCK_SIZE as u64, xattrs: 1, ..inode(FILE) })]);
+    image.volume.sync().unwrap();
+    let first = image.write(A_FILE, 0, 1)[0].addr;
+    image.volume.sync().unwrap();
+    image.write(A_FILE, 0, 100);
+    image.volume.sync().unwrap();
+    (Arc::new(image.device.crash(5)), first)
 }

@@ -55,13 +55,7 @@ pub fn readable(device: &Arc<MemoryDevice>) -> Tree {
 }
 
 fn mount(device: &Arc<MemoryDevice>) -> Result<Filesystem> {
-    let options = VolumeOptions {
-        read_only: true,
-        cache_bytes: 1 << 20,
-        writer_threads: 0,
-        heads: Some(1),
-        placement: Box::new(gleanfs_gc::placement::NoSeparation),
-    };
+    let options = VolumeOptions { heads: Some(1), ..VolumeOptions::of_tool(true, 1 << 20) };
     let volume = Arc::new(Volume::open(device.clone(), options)?);
     Filesystem::with_clock(volume, Box::new(Time::default), Reaping::OnDemand)
 }

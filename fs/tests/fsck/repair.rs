@@ -10,7 +10,10 @@ use gleanfs::format::value::Inode;
 use gleanfs::repair::{Consent, Verdict};
 use gleanfs::types::{BLOCK_SIZE, BlockAddr, Ino};
 
-use crate::image::{A_DIR, A_FILE, FILE, Image, SEGMENT_BLOCKS, directory, entry, inode, newest_slot, put, xattr};
+use crate::image::{
+    A_DIR, A_FILE, FILE, Image, SEGMENT_BLOCKS, directory, entry, flushed_on_two_segments, inode, newest_slot, put,
+    xattr,
+};
 use crate::mending::{Allowed, Seen, Tree, errors, kinds, mended, readable, try_repair, worse};
 
 const FILES: u64 = 300;
@@ -196,14 +199,7 @@ fn a_leaf_gone_costs_at_most_what_was_in_it() {
 
 #[test]
 fn a_gap_in_the_log_costs_the_operations_behind_it() {
-    let image = Image::filled();
-    image.commit(vec![put(A_FILE, Inode { size: 100 * BLOCK_SIZE as u64, xattrs: 1, ..inode(FILE) })]);
-    image.volume.sync().unwrap();
-    let first = image.write(A_FILE, 0, 1)[0].addr;
-    image.volume.sync().unwrap();
-    image.write(A_FILE, 0, 100);
-    image.volume.sync().unwrap();
-    let crashed = Arc::new(image.device.crash(5));
+    let (crashed, first) = flushed_on_two_segments();
     zero(&crashed, BlockAddr(first.0 - 1));
     let (repaired, repairs) = mended(&crashed);
     assert!(kinds(&repairs).contains(&"cut_log".to_owned()), "{repairs:?}");

@@ -25,8 +25,7 @@ use crate::skip;
 use crate::steady::Probe;
 use crate::steady::probe::Longest;
 use crate::volume::{Peer, Setup, Volume};
-use crate::workers::advice::Advice;
-use crate::workers::within;
+use crate::workers::{self, advice::Advice, within};
 use corner::Corner;
 use mapped::Mapped;
 
@@ -131,9 +130,9 @@ impl std::fmt::Display for Trial {
 /// Runs the trials one after the other. `me` is this program, to be started again as the probe (`--probe`) or the hog (`--hog`).
 pub fn run(options: &Options, me: impl Fn() -> Result<Command>) -> Result<()> {
     ensure!(options.setup.peer == Peer::Gleanfs, "only gleanfs has a daemon");
-    let library = gleanfs_gc::runtime::locate(gleanfs_gc::runtime::Request::default());
+    let lacks = workers::lacks();
     for trial in &options.only {
-        if let (true, Err(why)) = (trial.needs_worker(), &library) {
+        if let (true, Some(why)) = (trial.needs_worker(), &lacks) {
             skip(format_args!("{trial}: {why}"));
             continue;
         }
@@ -144,8 +143,8 @@ pub fn run(options: &Options, me: impl Fn() -> Result<Command>) -> Result<()> {
 
 fn run_one(trial: Trial, options: &Options, me: &dyn Fn() -> Result<Command>) -> Result<()> {
     let most = Duration::from_secs(options.prompt_secs);
-    let (fill, setup) = shape(trial, options);
-    let mut volume = within(most, "mkfs and mount", || setup.make())?;
+    let (fill, ours) = trial.fullness().unwrap_or((options.fill, ""));
+    let mut volume = within(most, "mkfs and mount", || options.setup.with(ours).make())?;
     if trial.needs_worker() {
         Advice::of(volume.target())?.await_ready(most)?;
     }
@@ -173,15 +172,7 @@ fn run_one(trial: Trial, options: &Options, me: &dyn Fn() -> Result<Command>) ->
     volume.end()
 }
 
-fn shape(trial: Trial, options: &Options) -> (u64, Setup) {
-    let (fill, ours) = trial.fullness().unwrap_or((options.fill, ""));
-    let words: Vec<&str> =
-        [options.setup.options.as_str(), ours].into_iter().filter(|words| !words.is_empty()).collect();
-    // What is kept from users on a small device would leave no 95 %: it is of what they have.
-    (fill, Setup { options: words.join(","), ..options.setup.clone() })
-}
-
-/// What the mapped file takes of the device, and of what users may not fill.
+/// What the mapped file takes of the device, and what users may not fill: on a small device that would leave no 95 %, so it is of what they have.
 fn mapped_percent(volume: &Volume, options: &Options) -> u64 {
     let blocks = volume.device_bytes() / crate::block::BLOCK as u64;
     let users = rustix::fs::statvfs(volume.target()).map_or(blocks, |space| space.f_bavail);

@@ -15,6 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use anyhow::{Result, bail};
 use gleanfs::cli::bench::process::check_interrupt;
 use gleanfs::device::memory::FaultOp;
+use gleanfs::error::panic_text;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use run::Outcome;
@@ -145,13 +146,8 @@ pub fn run_all(options: &Options, progress: &mut dyn FnMut(usize, usize, &str) -
 }
 
 fn one(kind: Kind, steps: &[Step], trouble: Trouble) -> std::result::Result<Outcome, String> {
-    catch_unwind(AssertUnwindSafe(|| run::run(kind, steps, trouble))).unwrap_or_else(|cause| {
-        let text = cause.downcast_ref::<String>().cloned();
-        Err(format!(
-            "panicked: {}",
-            text.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).into())).unwrap_or_default()
-        ))
-    })
+    catch_unwind(AssertUnwindSafe(|| run::run(kind, steps, trouble)))
+        .unwrap_or_else(|cause| Err(format!("panicked: {}", panic_text(&*cause))))
 }
 
 /// All that can go wrong, sorted by what it strikes.

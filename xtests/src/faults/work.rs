@@ -177,13 +177,7 @@ fn open(fs: &dyn Namespace, file: u64) -> Result<Ino> {
 
 /// Mounts for reading alone.
 pub fn mount_read_only(device: &Arc<MemoryDevice>) -> Result<Filesystem> {
-    let options = VolumeOptions {
-        read_only: true,
-        cache_bytes: 1 << 20,
-        writer_threads: 0,
-        heads: None,
-        placement: Box::new(gleanfs_gc::placement::NoSeparation),
-    };
+    let options = VolumeOptions::of_tool(true, 1 << 20);
     let volume = Arc::new(Volume::open(Arc::clone(device) as Arc<dyn Device>, options)?);
     Filesystem::with_clock(volume, Box::new(Time::default), Reaping::OnDemand)
 }

@@ -54,13 +54,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 fn populate(image: &Path, files: u64) -> Result<()> {
     let opened = open_image(image, OpenMode::ReadWrite)?;
-    let options = VolumeOptions {
-        read_only: false,
-        cache_bytes: 64 << 20,
-        writer_threads: 0,
-        heads: None,
-        placement: Box::new(gleanfs_gc::placement::NoSeparation),
-    };
+    let options = VolumeOptions::of_tool(false, 64 << 20);
     let volume = Arc::new(Volume::open(opened.device, options)?);
     let cleaner = Cleaner::new(Arc::clone(&volume), Box::new(gleanfs_gc::victim::Greedy), true);
     let fs = Filesystem::new(Arc::clone(&volume))?;

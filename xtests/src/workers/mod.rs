@@ -142,7 +142,8 @@ fn trial(failure: Failure, options: &Options, probe: Command) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let files = Files::make(directory.path())?;
     let most = Duration::from_secs(options.prompt_secs);
-    let mut volume = within(most, "mkfs and mount", || setup(failure, options, &files).make())?;
+    let mut volume =
+        within(most, "mkfs and mount", || options.setup.with(&failures::mount_options(failure, &files)).make())?;
     let scene = Scene { options, advice: Advice::of(volume.target())?, files };
     if failures::begins_ready(failure) {
         scene.advice.await_ready(scene.recovery())?;
@@ -179,13 +180,6 @@ fn trial(failure: Failure, options: &Options, probe: Command) -> Result<()> {
     written.contents.verify(volume.target())?;
     within(most, "the last unmount", || volume.unmount())?;
     volume.end()
-}
-
-fn setup(failure: Failure, options: &Options, files: &Files) -> Setup {
-    let ours = failures::mount_options(failure, files);
-    let words: Vec<&str> =
-        [options.setup.options.as_str(), &ours].into_iter().filter(|words| !words.is_empty()).collect();
-    Setup { options: words.join(","), ..options.setup.clone() }
 }
 
 /// Unmounts in the middle of the failure; no worker may be left behind.
