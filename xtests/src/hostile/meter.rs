@@ -41,5 +41,7 @@ pub fn peak_of(run: impl FnOnce()) -> usize {
 
 /// Whether this program's allocator counts.
 pub fn is_installed() -> bool {
-    peak_of(|| drop(std::hint::black_box(vec![0u8; 100]))) >= 100
+    drop(std::hint::black_box(vec![0u8; 100]));
+    // Only it raises this, whatever other threads give back meanwhile.
+    PEAK.load(Relaxed) > 0
 }
