@@ -105,11 +105,19 @@ fn the_control_socket_serves_root_and_the_mounts_user_alone() {
     assert!(said(&["ctl", &at, "status"]).contains("disk.img"));
 }
 
-/// A line of `/proc/PID/status`.
-fn kernel_says(pid: i32, field: &str) -> Vec<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
-    line.split_whitespace().map(str::to_owned).collect()
+/// `/proc/PID/status` of a process or thread.
+struct Status(String);
+
+impl Status {
+    /// `None`: it has ended. Threads that serve a client do so at any time.
+    fn of(pid: i32) -> Option<Self> {
+        fs::read_to_string(format!("/proc/{pid}/status")).ok().map(Self)
+    }
+
+    fn says(&self, field: &str) -> Vec<&str> {
+        let line = self.0.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+        line.split_whitespace().collect()
+    }
 }
 
 #[test]
@@ -133,13 +141,15 @@ fn a_daemon_that_became_the_images_owner_does_all_that_a_daemon_does() {
     let pid = mount.status()["pid"].as_i64().unwrap() as i32;
     let daemon = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
     let id = SOMEBODY.to_string();
+    assert_eq!(Status::of(pid).unwrap().says("Uid"), [&*id; 4]);
     for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-        let thread: i32 = thread.unwrap().file_name().to_str().unwrap().parse().unwrap();
-        assert_eq!(kernel_says(thread, "Uid"), [&*id; 4]);
-        assert_eq!(kernel_says(thread, "Gid"), [&*id; 4]);
-        assert!(kernel_says(thread, "Groups").iter().all(|group| *group == id));
+        let thread = thread.unwrap().file_name().to_str().unwrap().parse().unwrap();
+        let Some(status) = Status::of(thread) else { continue };
+        assert_eq!(status.says("Uid"), [&*id; 4]);
+        assert_eq!(status.says("Gid"), [&*id; 4]);
+        assert!(status.says("Groups").iter().all(|group| *group == id));
         for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
-            assert_eq!(kernel_says(thread, set), ["0000000000000000"], "{set}");
+            assert_eq!(status.says(set), ["0000000000000000"], "{set}");
         }
     }
     if infers {
@@ -162,7 +172,7 @@ fn a_daemon_that_became_the_images_owner_does_all_that_a_daemon_does() {
             std::thread::sleep(std::time::Duration::from_millis(100));
             follower()
         });
-        assert_eq!(kernel_says(next.expect("another worker"), "Uid"), [&*id; 4]);
+        assert_eq!(Status::of(next.expect("another worker")).unwrap().says("Uid"), [&*id; 4]);
     }
     // More than there are buffers, segments opened and given back, by root and by him.
     let data: Vec<u8> = (0..24 << 20).map(|n: u32| (n / 977) as u8).collect();

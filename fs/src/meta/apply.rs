@@ -145,31 +145,41 @@ impl Default for Deltas {
 }
 
 impl State {
-    /// Makes sure that every node that `edits` touch is in memory, so that applying them cannot fail.
+    /// Makes sure that every node that `edits` touch is in memory and that extents there are apart, so that applying them cannot fail.
     pub fn prepare(&self, edits: &[Edit]) -> Result<()> {
+        self.prepare_as_it_is(edits)?;
+        edits.iter().filter_map(Self::range_of).try_for_each(|(ino, first, end)| self.check_apart(ino, first, end))
+    }
+
+    /// The same where extents may reach into each other: for a repair, which has yet to mend that.
+    pub(crate) fn prepare_as_it_is(&self, edits: &[Edit]) -> Result<()> {
         for edit in edits {
-            let (ino, first, end) = match edit {
-                Edit::Put { key, .. } | Edit::Delete { key } => {
-                    self.tree.prepare(key)?;
-                    continue;
+            let Some((ino, first, end)) = Self::range_of(edit) else {
+                match edit {
+                    Edit::Put { key, .. } | Edit::Delete { key } => self.tree.prepare(key)?,
+                    Edit::Written { ino, .. } => self.tree.prepare(&Key::inode(*ino))?,
+                    _ => unreachable!("the others have a range"),
                 }
-                Edit::Written { ino, .. } => {
-                    self.tree.prepare(&Key::inode(*ino))?;
-                    continue;
-                }
-                Edit::Map { ino, first, extent } => (*ino, *first, first.saturating_add(u64::from(extent.blocks))),
-                Edit::Unmap { ino, first, blocks } => (*ino, *first, first.saturating_add(*blocks)),
-                Edit::Move { ino, first, crcs, .. } => (*ino, *first, first.saturating_add(crcs.len() as u64)),
-                Edit::Lose { ino, first, blocks, .. } => (*ino, *first, first.saturating_add(u64::from(*blocks))),
+                continue;
             };
             self.tree.prepare(&Key::inode(ino))?;
             // What ends before `first` too: a new extent may join it, also where another one begins at `first` now.
             let before = self.tree.floor(&Key::extent(ino, first.saturating_sub(1)))?.map(|(key, _)| key);
             let from = before.filter(|key| key.ino == ino && key.kind == Kind::Extent);
             self.tree.prepare_range(&from.unwrap_or(Key::extent(ino, first)), &Key::extent(ino, end))?;
-            self.check_apart(ino, first, end)?;
         }
         Ok(())
+    }
+
+    /// The file blocks whose mapping an edit changes.
+    fn range_of(edit: &Edit) -> Option<(Ino, u64, u64)> {
+        Some(match edit {
+            Edit::Put { .. } | Edit::Delete { .. } | Edit::Written { .. } => return None,
+            Edit::Map { ino, first, extent } => (*ino, *first, first.saturating_add(u64::from(extent.blocks))),
+            Edit::Unmap { ino, first, blocks } => (*ino, *first, first.saturating_add(*blocks)),
+            Edit::Move { ino, first, crcs, .. } => (*ino, *first, first.saturating_add(crcs.len() as u64)),
+            Edit::Lose { ino, first, blocks, .. } => (*ino, *first, first.saturating_add(u64::from(*blocks))),
+        })
     }
 
     /// What [`overlapping`] checks, without a copy of anything.
@@ -184,7 +194,7 @@ impl State {
         wrong.map_or(Ok(()), |start| Err(reaches_in(start)))
     }
 
-    /// The extents that overlap, copied. The edit was prepared, so they are in memory and were checked.
+    /// The extents that overlap, copied. The edit was prepared, so they are in memory.
     fn mapped(&self, ino: Ino, first: u64, end: u64) -> Extents {
         let mut found = Extents::new();
         let visit = |first, extent: &Extent| found.push(Mapped { first, extent: extent.clone() });

@@ -36,7 +36,8 @@ pub fn commit(
     let device = Arc::clone(opened.shop.volume.device());
     let clock = opened.shop.volume.write_clock();
     let room = opened.shop.volume.room();
-    let epoch = opened.checkpoint.epoch + 1;
+    // Above that of all there is: chunks of a mount that this state is older than must not pass for news.
+    let epoch = opened.checkpoint.epoch.max(opened.last_epoch) + 1;
     let log = new_log(Arc::clone(&device), &identity, &room, plan.capacity, &VolumeOptions::of_tool(false, 0));
     log.resume(&Checkpoint { write_clock: clock, ..Checkpoint::default() }, opened.tail_lsn().next(), epoch);
     plan.fill(&log, &opened, settled);

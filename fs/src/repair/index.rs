@@ -31,7 +31,7 @@ pub struct Losses {
 /// Makes every way down the tree end at a leaf. What the tree reaches is marked as wanted.
 pub fn make_whole(shop: &mut Workshop) -> Result<Losses> {
     let none = Bits::default();
-    let (lost, crooked) = {
+    let (lost, crooked, reached) = {
         let (space, wanted) = (shop.space, &mut shop.wanted);
         let mut walk = TreeWalk::new(&shop.volume, &none);
         walk.run(&mut Report::new(0), &mut |_, _, value| {
@@ -41,15 +41,43 @@ pub fn make_whole(shop: &mut Workshop) -> Result<Losses> {
                 wanted.mark(segment, offset, extent.blocks);
             }
         });
-        (walk.lost, walk.crooked)
+        (walk.lost, walk.crooked, walk.reached)
     };
-    if lost.is_empty() && !crooked {
+    let behind = is_behind(shop, &reached);
+    if lost.is_empty() && !crooked && !behind {
         return Ok(Losses::default());
     }
-    if !crooked && lost.iter().all(|place| place.level == Some(0)) {
+    if !crooked && !behind && lost.iter().all(|place| place.level == Some(0)) {
         return Ok(empty_leaves(shop, &lost));
     }
-    build(shop, &lost)
+    build(shop, &lost, behind)
+}
+
+/// Whether the index is of an older state than the leaves: a leaf that nothing leads to was written when the node that ought to lead to it had been, or
+/// later. A leaf that was freed is older than that node, which lost its child after it was written last.
+fn is_behind(shop: &Workshop, reached: &Bits) -> bool {
+    let fsid = shop.volume.log.shape.fsid;
+    let copy = |id: NodeId| read_copy(&**shop.volume.device(), fsid, id, shop.node_ref(id).addr);
+    shop.node_ids().iter().filter(|id| !reached.contains(*id)).map(NodeId).any(|id| {
+        let Some((lsn, _, node)) = copy(id).filter(|(_, _, node)| node.is_leaf()) else { return false };
+        let Some(key) = node.keys().first() else { return false };
+        let above = above(shop, key).and_then(copy);
+        above.is_none_or(|(written, ..)| written <= lsn)
+    })
+}
+
+/// The last node on the way to the leaf of `key`, or the root if that is a leaf. `None`: the way is not there, or does not go down.
+fn above(shop: &Workshop, key: &Key) -> Option<NodeId> {
+    let mut id = NodeId::ROOT;
+    let mut node = fetch(&shop.volume, id).ok()??;
+    while node.level() > 1 {
+        let at = node.keys().partition_point(|k| k <= key).saturating_sub(1);
+        id = *node.children().get(at)?;
+        let below = fetch(&shop.volume, id).ok()??;
+        (below.level() < node.level()).then_some(())?;
+        node = below;
+    }
+    Some(id)
 }
 
 /// The index is good: only leaves are gone, and it says which keys were theirs.
@@ -99,8 +127,8 @@ fn sort_nodes(shop: &Workshop) -> Sorted {
     sorted
 }
 
-/// A new index above all leaves.
-fn build(shop: &mut Workshop, lost: &[Place]) -> Result<Losses> {
+/// A new index above all leaves. `behind`: as the old one was of an older state, leaves may be gone of which nothing is known.
+fn build(shop: &mut Workshop, lost: &[Place], behind: bool) -> Result<Losses> {
     let mut sorted = sort_nodes(shop);
     let mut losses = Losses { nodes: sorted.lost.clone(), ..Losses::default() };
     losses.nodes.extend(lost.iter().map(|place| place.id));
@@ -118,7 +146,7 @@ fn build(shop: &mut Workshop, lost: &[Place]) -> Result<Losses> {
             displaced.push(leaf.id);
         }
     }
-    if !losses.nodes.is_empty() {
+    if behind || !losses.nodes.is_empty() {
         losses.ranges = gaps(kept.values());
     }
     shop.note(Repair::Index { leaves: kept.len() as u64 });

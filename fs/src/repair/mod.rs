@@ -138,7 +138,10 @@ fn plan(
 ) -> Result<(Opened, rounds::Settled)> {
     let cache_bytes = check.cache_bytes;
     let mut slots = Slots::new(Arc::clone(device))?;
-    let is_gone = before.findings.iter().any(|f| matches!(f, Finding::NoSuperblock { .. }));
+    let is_found = |kind: fn(&Finding) -> bool| before.findings.iter().any(kind);
+    let is_gone = is_found(|f| matches!(f, Finding::NoSuperblock { .. }))
+        // The newest slot is the one that is damaged, and the other no state to start from.
+        || is_found(|f| matches!(f, Finding::BadSlot { .. })) && is_found(|f| matches!(f, Finding::NotMountable { .. }));
     let newest = match slots.read() {
         _ if is_gone => None,
         // The one that cannot be read may be the newest, and what the other names is not there any more then.
@@ -146,7 +149,14 @@ fn plan(
         read => Some(read?),
     };
     let source = match newest {
-        Some(superblock) => Source { superblock, slots, at: Where::Listed, rootless: false, repairs: Vec::new() },
+        Some(superblock) => Source {
+            last_epoch: superblock.checkpoint.epoch,
+            superblock,
+            slots,
+            at: Where::Listed,
+            rootless: false,
+            repairs: Vec::new(),
+        },
         None => roots::recover(device, options.hash_key, cache_bytes, options.now)?,
     };
     let mut opened = open::open(device, source, cache_bytes, options.now)?;

@@ -37,6 +37,8 @@ pub struct Opened {
     /// Entries of the segment table as they were.
     pub segments: HashMap<SegNo, StoredSegment>,
     pub tail: Tail,
+    /// No chunk that was seen is of a later mount.
+    pub last_epoch: u64,
     /// Items came back whose data nobody vouches for.
     pub salvaged: bool,
     pub lost_pages: u64,
@@ -49,12 +51,15 @@ pub struct Source {
     pub at: Where,
     /// Not even a root page of the node table is left: take the newest copy of every node.
     pub rootless: bool,
+    /// No chunk is known to be of a later mount.
+    pub last_epoch: u64,
     pub repairs: Vec<Repair>,
 }
 
 /// The tables and the nodes as far as they are there, the tree not looked at yet.
 pub fn tables_of(device: &Arc<dyn Device>, source: Source, cache_bytes: usize, now: Time) -> Result<Opened> {
-    let Source { superblock: Superblock { identity, mut checkpoint }, slots, rootless, repairs, .. } = source;
+    let Source { superblock: Superblock { identity, mut checkpoint }, slots, rootless, last_epoch, repairs, .. } =
+        source;
     check_identity(&identity, &**device, &slots, false)?;
     let capacity = segment_capacity(&**device, identity.first_segment)?;
     let space = LogSpace::of(&identity, capacity);
@@ -69,13 +74,15 @@ pub fn tables_of(device: &Arc<dyn Device>, source: Source, cache_bytes: usize, n
     }
     let mut nodes = Radix::new(TableId::Nodes, BlockRef::ABSENT);
     let mut next_node = NodeId(checkpoint.next_node);
-    let copies = match found.lost_nodes.is_empty() {
+    let mut copies = match found.lost_nodes.is_empty() {
         true => HashMap::new(),
         false => copies::find(&**device, identity.fsid, space, &found.lost_nodes, checkpoint.lsn)?,
     };
     if rootless {
         checkpoint.lsn = copies.values().map(|copy| copy.lsn).max().unwrap_or_default();
     }
+    // Older copies are for what is salvaged, if the tree has a place for a node that is lost.
+    copies.retain(|_, copy| copy.is_newest);
     let copied = copies.len() as u64;
     for (id, at) in found.nodes.into_iter().chain(copies.into_iter().map(|(id, copy)| (id, copy.at))) {
         nodes.set(0, id.0, at);
@@ -95,7 +102,7 @@ pub fn tables_of(device: &Arc<dyn Device>, source: Source, cache_bytes: usize, n
         shop.note(Repair::NodeTable { found: copied });
     }
     let (segments, lost_pages) = (found.segments, found.lost_pages);
-    Ok(Opened { shop, checkpoint, segments, tail: Tail::default(), salvaged: false, lost_pages })
+    Ok(Opened { shop, checkpoint, segments, tail: Tail::default(), last_epoch, salvaged: false, lost_pages })
 }
 
 /// The whole state: the tree made whole, what was lost of it salvaged, the log replayed.

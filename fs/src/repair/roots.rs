@@ -82,7 +82,8 @@ pub fn recover(device: &Arc<dyn Device>, hash_key: [u8; 16], cache_bytes: usize,
     Ok(source)
 }
 
-/// The newest checkpoint that is whole, or the one of which least is lost.
+/// The newest checkpoint that is whole, if no newer one has more nodes left; else the one that has most of them. An old state is whole, too, where it was
+/// that of an empty filesystem.
 fn choose(
     device: &Arc<dyn Device>,
     identity: &Identity,
@@ -90,15 +91,16 @@ fn choose(
     cache_bytes: usize,
     now: Time,
 ) -> Result<Option<When>> {
-    let mut best: Option<(u64, When)> = None;
+    let mut best: Option<(usize, When)> = None;
     for root in found.nodes.keys().rev().take(ROOTS_MAX) {
         let opened = tables_of(device, found.source(device, identity, found.checkpoint(root))?, cache_bytes, now)?;
         let none = Bits::default();
         let mut walk = TreeWalk::new(&opened.shop.volume, &none);
         walk.run(&mut Report::new(0), &mut |_, _, _| {});
         let lost = opened.lost_pages + walk.lost.len() as u64 + u64::from(walk.crooked);
-        if best.is_none_or(|(least, _)| lost < least) {
-            best = Some((lost, *root));
+        let left = opened.shop.whole_nodes();
+        if best.is_none_or(|(most, _)| left > most) {
+            best = Some((left, *root));
         }
         if lost == 0 {
             break;
@@ -155,6 +157,7 @@ impl Found {
             slots: Slots::new(Arc::clone(device))?,
             at: Where::Listed,
             rootless: false,
+            last_epoch: self.epoch,
             repairs: Vec::new(),
         })
     }

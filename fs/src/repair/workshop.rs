@@ -16,6 +16,7 @@ use crate::meta::volume::Volume;
 use crate::types::{Ino, NodeId};
 
 use super::change::Repair;
+use super::copies::read_copy;
 
 /// Counts of the state while it is under repair: far from zero in both directions, and counted anew at the end.
 pub const UNCOUNTED: u64 = 1 << 56;
@@ -86,7 +87,7 @@ impl Workshop {
     /// Applies the edits of one operation as roll-forward would, but for the counts.
     pub fn apply(&self, edits: &[Edit]) -> Result<()> {
         self.alter(|state| {
-            state.prepare(edits)?;
+            state.prepare_as_it_is(edits)?;
             state.apply_uncounted(edits);
             Ok(())
         })
@@ -120,6 +121,16 @@ impl Workshop {
 
     pub fn set_node_ref(&self, id: NodeId, at: BlockRef) {
         self.volume.state.write().nodes.set(0, id.0, at);
+    }
+
+    /// Nodes of which the copy that the table names is there.
+    pub fn whole_nodes(&self) -> usize {
+        let fsid = self.volume.log.shape.fsid;
+        let is_whole = |id: &NodeId| {
+            let at = self.node_ref(*id);
+            read_copy(&**self.volume.device(), fsid, *id, at.addr).is_some_and(|(_, crc, _)| crc == at.crc)
+        };
+        self.node_ids().iter().map(NodeId).filter(is_whole).count()
     }
 
     /// Nodes that the table names, but for those freed since.
