@@ -36,7 +36,6 @@ use crate::meta::slots::Slots;
 pub use change::Repair;
 
 use open::{Opened, Source};
-use replay::Where;
 
 /// What may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,25 +138,25 @@ fn plan(
     let cache_bytes = check.cache_bytes;
     let mut slots = Slots::new(Arc::clone(device))?;
     let is_found = |kind: fn(&Finding) -> bool| before.findings.iter().any(kind);
-    let is_gone = is_found(|f| matches!(f, Finding::NoSuperblock { .. }))
-        // The newest slot is the one that is damaged, and the other no state to start from.
-        || is_found(|f| matches!(f, Finding::BadSlot { .. })) && is_found(|f| matches!(f, Finding::NotMountable { .. }));
+    let is_gone = is_found(|f| matches!(f, Finding::NoSuperblock { .. }));
     let newest = match slots.read() {
         _ if is_gone => None,
         // The one that cannot be read may be the newest, and what the other names is not there any more then.
         Err(Error::Device(_)) => None,
         read => Some(read?),
     };
+    // So may be one that is damaged, if the other is no state to start from.
+    let is_doubtful =
+        is_found(|f| matches!(f, Finding::BadSlot { .. })) && is_found(|f| matches!(f, Finding::NotMountable { .. }));
     let source = match newest {
-        Some(superblock) => Source {
-            last_epoch: superblock.checkpoint.epoch,
-            superblock,
-            slots,
-            at: Where::Listed,
-            rootless: false,
-            repairs: Vec::new(),
-        },
-        None => roots::recover(device, options.hash_key, cache_bytes, options.now)?,
+        Some(superblock) if !is_doubtful => Source::listed(superblock, slots),
+        left => roots::recover(
+            device,
+            left.map(|superblock| (superblock, slots)),
+            options.hash_key,
+            cache_bytes,
+            options.now,
+        )?,
     };
     let mut opened = open::open(device, source, cache_bytes, options.now)?;
     // Data that comes back from older copies is not given to anybody unseen.

@@ -56,6 +56,14 @@ pub struct Source {
     pub repairs: Vec<Repair>,
 }
 
+impl Source {
+    /// What a slot says.
+    pub fn listed(superblock: Superblock, slots: Slots) -> Self {
+        let last_epoch = superblock.checkpoint.epoch;
+        Self { superblock, slots, at: Where::Listed, rootless: false, last_epoch, repairs: Vec::new() }
+    }
+}
+
 /// The tables and the nodes as far as they are there, the tree not looked at yet.
 pub fn tables_of(device: &Arc<dyn Device>, source: Source, cache_bytes: usize, now: Time) -> Result<Opened> {
     let Source { superblock: Superblock { identity, mut checkpoint }, slots, rootless, last_epoch, repairs, .. } =

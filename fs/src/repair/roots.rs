@@ -11,7 +11,7 @@ use crate::device::aligned::AlignedBuf;
 use crate::error::{Error, Result};
 use crate::format::chunk::{Record, TableId};
 use crate::format::superblock::{BlockRef, Checkpoint, Features, Identity, Superblock};
-use crate::format::table::{NODE_LEVELS, SEGMENT_LEVELS};
+use crate::format::table::{NODE_LEVELS, Page, SEGMENT_LEVELS};
 use crate::format::value::Time;
 use crate::fsck::Report;
 use crate::fsck::blocks::{Bits, LogSpace};
@@ -40,7 +40,7 @@ type When = (Lsn, u64, u64, BlockAddr);
 /// What is found on the medium.
 #[derive(Default)]
 struct Found {
-    /// Root pages of the node table and the segment table.
+    /// Whole root pages of the node table and the segment table, with their checksums.
     nodes: BTreeMap<When, u32>,
     segments: BTreeMap<When, u32>,
     next_generation: u64,
@@ -49,16 +49,24 @@ struct Found {
     last_segment: SegNo,
 }
 
-/// A superblock for an image that has none; an error if there is nothing of a filesystem either.
-pub fn recover(device: &Arc<dyn Device>, hash_key: [u8; 16], cache_bytes: usize, now: Time) -> Result<Source> {
-    let slots = Slots::new(Arc::clone(device))?;
-    let (mut identity, from) = identify(device, &slots, hash_key, now)?;
+/// A superblock for an image that has none, or only one, `slot`, that is in doubt; an error if there is nothing of a filesystem either.
+pub fn recover(
+    device: &Arc<dyn Device>,
+    slot: Option<(Superblock, Slots)>,
+    hash_key: [u8; 16],
+    cache_bytes: usize,
+    now: Time,
+) -> Result<Source> {
+    let (mut identity, from) = match &slot {
+        Some((superblock, _)) => (superblock.identity.clone(), "the other slot"),
+        None => identify(device, &Slots::new(Arc::clone(device))?, hash_key, now)?,
+    };
     let mut space = LogSpace::of(&identity, segment_capacity(&**device, identity.first_segment)?);
     // The image may have grown since that was written.
     space.segments = space.segments.max(whole_segments(&**device)?);
     let mut found = Found::default();
     medium::chunks(&**device, identity.fsid, space, &mut |segment, chunk| {
-        found.note(&**device, segment, &chunk);
+        found.note(&**device, identity.fsid, segment, &chunk);
         Ok(())
     })?;
     if found.next_generation == 0 {
@@ -68,18 +76,35 @@ pub fn recover(device: &Arc<dyn Device>, hash_key: [u8; 16], cache_bytes: usize,
         identity.segments = space.segments;
         identity.capacity_blocks = room_for_users(&identity, space.capacity)?;
     }
-    let repairs = vec![Repair::Superblock { from }];
-    let (root, rootless) = match choose(device, &identity, &found, cache_bytes, now)? {
-        Some(root) => (found.checkpoint(&root), false),
+    let repair = Repair::Superblock { from };
+    let best = choose(device, &identity, &found, cache_bytes, now)?;
+    if let Some((superblock, slots)) = slot {
+        let opened =
+            tables_of(device, found.source(device, &identity, superblock.checkpoint.clone())?, cache_bytes, now)?;
+        let (root, nodes) = (superblock.checkpoint.node_table.addr, opened.shop.whole_nodes());
+        if best.is_none_or(|best| best.root.3 == root || best.nodes < nodes) {
+            let repairs = vec![repair];
+            return Ok(Source { last_epoch: found.epoch, repairs, ..Source::listed(superblock, slots) });
+        }
+    }
+    let (root, rootless) = match best {
+        Some(best) => (found.checkpoint(&best.root), false),
         None => (found.checkpoint(&(Lsn(u64::MAX), 0, 0, BlockAddr::NONE)), true),
     };
-    let mut source = Source { at: Where::Anywhere, ..found.source(device, &identity, root)? };
-    source.repairs = repairs;
-    source.rootless = rootless;
+    let mut source = Source { at: Where::Anywhere, rootless, ..found.source(device, &identity, root)? };
+    source.repairs.push(repair);
     if !rootless {
         source.repairs.push(Repair::GoBack { lsn: source.superblock.checkpoint.lsn });
     }
     Ok(source)
+}
+
+/// A checkpoint to go back to.
+#[derive(Clone, Copy)]
+struct Best {
+    root: When,
+    /// Nodes that are left of it.
+    nodes: usize,
 }
 
 /// The newest checkpoint that is whole, if no newer one has more nodes left; else the one that has most of them. An old state is whole, too, where it was
@@ -90,27 +115,27 @@ fn choose(
     found: &Found,
     cache_bytes: usize,
     now: Time,
-) -> Result<Option<When>> {
-    let mut best: Option<(usize, When)> = None;
+) -> Result<Option<Best>> {
+    let mut best: Option<Best> = None;
     for root in found.nodes.keys().rev().take(ROOTS_MAX) {
         let opened = tables_of(device, found.source(device, identity, found.checkpoint(root))?, cache_bytes, now)?;
         let none = Bits::default();
         let mut walk = TreeWalk::new(&opened.shop.volume, &none);
         walk.run(&mut Report::new(0), &mut |_, _, _| {});
         let lost = opened.lost_pages + walk.lost.len() as u64 + u64::from(walk.crooked);
-        let left = opened.shop.whole_nodes();
-        if best.is_none_or(|(most, _)| left > most) {
-            best = Some((left, *root));
+        let nodes = opened.shop.whole_nodes();
+        if best.is_none_or(|best| nodes > best.nodes) {
+            best = Some(Best { root: *root, nodes });
         }
         if lost == 0 {
             break;
         }
     }
-    Ok(best.map(|(_, root)| root))
+    Ok(best)
 }
 
 impl Found {
-    fn note(&mut self, device: &dyn Device, segment: SegNo, chunk: &FoundChunk) {
+    fn note(&mut self, device: &dyn Device, fsid: u64, segment: SegNo, chunk: &FoundChunk) {
         let header = &chunk.header;
         self.next_generation = self.next_generation.max(header.generation + 1);
         self.epoch = self.epoch.max(header.epoch);
@@ -125,10 +150,13 @@ impl Found {
             };
             let addr = header.payload(index);
             let mut block = AlignedBuf::new(1);
-            if device.read(addr, &mut block).is_ok() {
-                // The page says by itself what its reference says; whether it is whole turns out when it is read.
-                let crc = u32::from_le_bytes(block[8..12].try_into().expect("four bytes"));
-                let lsn = Lsn(u64::from_le_bytes(block[32..40].try_into().expect("eight bytes")));
+            if device.read(addr, &mut block).is_err() {
+                continue;
+            }
+            // The page says by itself what its reference says.
+            let crc = u32::from_le_bytes(block[8..12].try_into().expect("four bytes"));
+            let lsn = Lsn(u64::from_le_bytes(block[32..40].try_into().expect("eight bytes")));
+            if Page::decode(&block, page, fsid, crc).is_ok() {
                 roots.insert((lsn, header.epoch, header.generation, addr), crc);
             }
         }
@@ -152,14 +180,8 @@ impl Found {
     }
 
     fn source(&self, device: &Arc<dyn Device>, identity: &Identity, checkpoint: Checkpoint) -> Result<Source> {
-        Ok(Source {
-            superblock: Superblock { identity: identity.clone(), checkpoint },
-            slots: Slots::new(Arc::clone(device))?,
-            at: Where::Listed,
-            rootless: false,
-            last_epoch: self.epoch,
-            repairs: Vec::new(),
-        })
+        let superblock = Superblock { identity: identity.clone(), checkpoint };
+        Ok(Source { last_epoch: self.epoch, ..Source::listed(superblock, Slots::new(Arc::clone(device))?) })
     }
 }
 
