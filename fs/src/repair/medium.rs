@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::format::chunk::MAGIC;
 use crate::fsck::blocks::LogSpace;
 use crate::log::scan::{FoundChunk, read_chunk};
-use crate::types::{BLOCK_SIZE, BlockAddr, SegNo};
+use crate::types::{BLOCK_SIZE, SegNo};
 
 /// Blocks that are read at a time.
 const PIECE_BLOCKS: u32 = 256;
@@ -46,15 +46,21 @@ pub fn chunks(
 
 /// The fsid that most chunk headers on the device carry, if there is any.
 pub fn fsid_of_chunks(device: &dyn Device, space: LogSpace) -> Option<u64> {
+    // The first chunk of a segment stands at its beginning.
+    most_voted(device, space, 1).or_else(|| most_voted(device, space, space.capacity))
+}
+
+/// The fsid of most chunks that begin in the first `blocks` of a segment.
+fn most_voted(device: &dyn Device, space: LogSpace, blocks: u32) -> Option<u64> {
     let mut votes = std::collections::HashMap::<u64, u64>::new();
     let mut scan = Scan { device, space, buf: AlignedBuf::new(PIECE_BLOCKS as usize), from: 0, filled: 0 };
     for segment in (space.first_segment.0..space.segments).map(SegNo) {
-        // The first chunk of a segment stands at its beginning.
         scan.filled = 0;
-        if let Some(block) = scan.block(segment, 0).filter(|block| has_magic(block)) {
+        for offset in 0..blocks {
+            let Some(block) = scan.block(segment, offset).filter(|block| has_magic(block)) else { continue };
             let fsid = u64::from_le_bytes(block[8..16].try_into().expect("eight bytes"));
-            let addr = space.address(segment, 0);
-            if read_chunk(device, fsid, addr, space.capacity).ok().flatten().is_some() {
+            let addr = space.address(segment, offset);
+            if read_chunk(device, fsid, addr, space.capacity - offset).ok().flatten().is_some() {
                 *votes.entry(fsid).or_default() += 1;
             }
         }
@@ -80,17 +86,20 @@ impl Scan<'_> {
         self.block(segment, offset).is_none_or(has_magic)
     }
 
-    /// The block, if it can be read with those behind it.
+    /// The block, read with those behind it, or alone if one of them cannot be read; `None` if it cannot.
     fn block(&mut self, segment: SegNo, offset: u32) -> Option<&[u8]> {
         if !(self.from..self.from + self.filled).contains(&offset) {
-            let blocks = PIECE_BLOCKS.min(self.space.capacity - offset);
-            let bytes = blocks as usize * BLOCK_SIZE;
-            let addr: BlockAddr = self.space.address(segment, offset);
+            let piece = PIECE_BLOCKS.min(self.space.capacity - offset);
             self.filled = 0;
-            self.device.read(addr, &mut self.buf[..bytes]).ok()?;
-            (self.from, self.filled) = (offset, blocks);
+            self.filled = [piece, 1].into_iter().find(|blocks| self.fill(segment, offset, *blocks))?;
+            self.from = offset;
         }
         let at = (offset - self.from) as usize * BLOCK_SIZE;
         Some(&self.buf[at..at + BLOCK_SIZE])
+    }
+
+    fn fill(&mut self, segment: SegNo, offset: u32, blocks: u32) -> bool {
+        let addr = self.space.address(segment, offset);
+        self.device.read(addr, &mut self.buf[..blocks as usize * BLOCK_SIZE]).is_ok()
     }
 }

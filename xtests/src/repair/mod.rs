@@ -49,7 +49,20 @@ pub fn run(options: &Options) -> Result<()> {
     measure("repair without slots", &["fsck", "--repair", "--yes"], &image, options.files, 1)?;
     zero_nodes_above_leaves(&image)?;
     measure("repair without node table and index", &["fsck", "--repair", "--yes"], &image, options.files, 1)?;
-    measure("check after it", &["fsck"], &image, options.files, 0)
+    measure("check after it", &["fsck"], &image, options.files, 0)?;
+    all_there(&image, options.files)?;
+    println!("all {} files are there", options.files);
+    Ok(())
+}
+
+/// A file's place: its directory, if it is the first there, and its name.
+fn names(n: u64) -> (Option<String>, String) {
+    (n.is_multiple_of(CROWD).then(|| format!("directory {}", n / CROWD)), format!("file {n}"))
+}
+
+/// What the file holds.
+fn content(n: u64) -> [u8; BLOCK_SIZE] {
+    [n as u8 | 1; BLOCK_SIZE]
 }
 
 fn populate(image: &Path, files: u64) -> Result<()> {
@@ -62,16 +75,34 @@ fn populate(image: &Path, files: u64) -> Result<()> {
     let new = |kind| NewInode { kind, perm: 0o755, umask: 0 };
     let mut dir = Ino::ROOT;
     for n in 0..files {
-        if n % CROWD == 0 {
-            let name = format!("directory {}", n / CROWD);
-            dir = fs.create(&who, Ino::ROOT, name.as_bytes(), &new(NewKind::Directory))?.ino;
+        let (directory, name) = names(n);
+        if let Some(directory) = directory {
+            dir = fs.create(&who, Ino::ROOT, directory.as_bytes(), &new(NewKind::Directory))?.ino;
         }
-        let file = fs.create(&who, dir, format!("file {n}").as_bytes(), &new(NewKind::File))?.ino;
-        fs.write(file, 0, &[n as u8 | 1; BLOCK_SIZE], false)?;
+        let file = fs.create(&who, dir, name.as_bytes(), &new(NewKind::File))?.ino;
+        fs.write(file, 0, &content(n), false)?;
     }
     fs.stop();
     drop(cleaner);
     volume.checkpoint(true).context("the last checkpoint")
+}
+
+/// Every file under its name, with its bytes.
+fn all_there(image: &Path, files: u64) -> Result<()> {
+    let opened = open_image(image, OpenMode::ReadOnly)?;
+    let volume = Arc::new(Volume::open(opened.device, VolumeOptions::of_tool(true, 64 << 20))?);
+    let fs = Filesystem::new(volume)?;
+    let (mut dir, mut block) = (Ino::ROOT, [0; BLOCK_SIZE]);
+    for n in 0..files {
+        let (directory, name) = names(n);
+        if let Some(directory) = directory {
+            dir = fs.lookup(Ino::ROOT, directory.as_bytes()).with_context(|| directory)?.ino;
+        }
+        let file = fs.lookup(dir, name.as_bytes()).with_context(|| name.clone())?;
+        let read = fs.read(file.ino, 0, &mut block)?;
+        ensure!(read == BLOCK_SIZE && block == content(n), "{name} holds something else");
+    }
+    Ok(())
 }
 
 /// Every page of the node table and every node that is no leaf.
