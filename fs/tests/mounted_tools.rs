@@ -122,6 +122,24 @@ fn a_mounted_image_file_grows_while_it_is_written() {
 }
 
 #[test]
+fn a_mounted_image_is_neither_checked_nor_repaired() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", "64M");
+    let mount = scratch.mount(image.to_str().unwrap(), "mnt", "trust=fallback");
+    fs::write(mount.path().join("file"), "kept").unwrap();
+    for words in [&["fsck"][..], &["fsck", "--repair"], &["fsck", "--repair", "--yes"], &["fsck", "-a"]] {
+        let output = gleanfs(words).arg(&image).output().unwrap();
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(8), "{words:?}: {why}");
+        assert!(why.contains("mounted at"), "{words:?}: {why}");
+    }
+    assert_eq!(fs::read_to_string(mount.path().join("file")).unwrap(), "kept");
+}
+
+#[test]
 fn a_block_device_that_became_larger_is_taken() {
     if !can_mount() {
         return;

@@ -101,7 +101,7 @@ pub fn run(arguments: &Args) -> Result<ExitCode> {
 /// Checks the image at `path`, repairs what may be, and prints what was found and done.
 pub fn check(path: &Path, manner: Manner) -> Result<ExitCode> {
     refuse_mounted(path, manner.consent.is_some())?;
-    let mut bar = Bar { shown: manner.progress, percent: None };
+    let mut bar = Bar { shown: manner.progress, pass: 1, percent: None };
     let mut progress = |done, all| bar.show(done, all);
     let operational = |failure: Failure| failure.status(STATUS_OPERATION);
     let Some(consent) = manner.consent else {
@@ -185,9 +185,10 @@ fn lines(path: &Path, found: &Report) -> String {
     text + &format!("{}: {verdict}; {files} files, {directories} directories, {size} verified\n", path.display())
 }
 
-/// One line on stderr that is written over and gone at the end.
+/// One line on stderr that is written over and gone at the end. A repair goes over the image more than once.
 struct Bar {
     shown: bool,
+    pass: u32,
     percent: Option<u64>,
 }
 
@@ -195,8 +196,9 @@ impl Bar {
     fn show(&mut self, done: u64, all: u64) {
         let percent = (100 * u128::from(done)).checked_div(u128::from(all)).unwrap_or(0) as u64;
         if self.shown && self.percent != Some(percent) {
+            self.pass += u32::from(self.percent > Some(percent));
             self.percent = Some(percent);
-            let _ = write!(std::io::stderr(), "\rchecking {percent} %");
+            let _ = write!(std::io::stderr(), "\rpass {}: {percent} % ", self.pass);
         }
     }
 }
@@ -204,7 +206,7 @@ impl Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         if self.percent.is_some() {
-            let _ = write!(std::io::stderr(), "\r              \r");
+            let _ = write!(std::io::stderr(), "\r                    \r");
         }
     }
 }

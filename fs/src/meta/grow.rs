@@ -59,6 +59,9 @@ impl Volume {
         let after = Arc::new(Identity { segments, capacity_blocks, ..(*before).clone() });
         self.log.lock().segments.grow(segments);
         self.checkpoint_as(&mut checkpoints, &after, false)?;
+        if let Err(e) = checkpoints.slots.write_copy(&after) {
+            tracing::warn!("{e}; a repair without slots would find the size before");
+        }
         self.log.lock().heads.reserves = room_after.reserves();
         self.set_shape(Shape { identity: Arc::clone(&after), room: room_after });
         self.log.notify();

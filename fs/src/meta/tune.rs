@@ -1,4 +1,4 @@
-//! Another label or UUID for an image that is not mounted: one slot write.
+//! Another label or UUID for an image that is not mounted: one slot write, and the copy of what the image is.
 //!
 //! The slot names the same checkpoint under the next sequence number, so whatever log follows it still does, and a cut leaves the
 //! slot before. Structures carry the fsid, which stays.
@@ -36,6 +36,8 @@ pub fn tune(device: Arc<dyn Device>, changes: &Changes) -> Result<Identity> {
         superblock.checkpoint.sequence += 1;
         slots.write(&superblock)?;
         device.flush()?; // The commit point: the image has the new names.
+        slots.write_copy(&superblock.identity)?;
+        device.flush()?;
     }
     Ok(superblock.identity)
 }

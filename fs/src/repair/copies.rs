@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::format::chunk::Record;
 use crate::format::node::Node;
 use crate::format::superblock::BlockRef;
+use crate::fsck::ProgressFn;
 use crate::fsck::blocks::LogSpace;
 use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, NodeId};
 
@@ -55,9 +56,10 @@ pub fn find(
     space: LogSpace,
     wanted: &[Range<u64>],
     newest: Lsn,
+    progress: ProgressFn<'_>,
 ) -> Result<HashMap<NodeId, Copy>> {
     let mut found: HashMap<NodeId, Known> = HashMap::new();
-    medium::chunks(device, fsid, space, &mut |_, chunk| {
+    medium::chunks(device, fsid, space, progress, &mut |_, chunk| {
         for record in &chunk.records {
             let Record::Node { index, node } = *record else { continue };
             if !wanted.iter().any(|ids| ids.contains(&node.0)) {

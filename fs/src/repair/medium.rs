@@ -7,6 +7,7 @@ use crate::device::Device;
 use crate::device::aligned::AlignedBuf;
 use crate::error::Result;
 use crate::format::chunk::MAGIC;
+use crate::fsck::ProgressFn;
 use crate::fsck::blocks::LogSpace;
 use crate::log::scan::{FoundChunk, read_chunk};
 use crate::types::{BLOCK_SIZE, SegNo};
@@ -19,6 +20,7 @@ pub fn chunks(
     device: &dyn Device,
     fsid: u64,
     space: LogSpace,
+    progress: ProgressFn<'_>,
     visit: &mut dyn FnMut(SegNo, FoundChunk) -> Result<()>,
 ) -> Result<()> {
     let mut scan = Scan { device, space, buf: AlignedBuf::new(PIECE_BLOCKS as usize), from: 0, filled: 0 };
@@ -40,6 +42,8 @@ pub fn chunks(
             offset += chunk.header.blocks();
             visit(segment, chunk)?;
         }
+        let bytes = |segments: u32| u64::from(segments) * u64::from(space.segment_blocks) * BLOCK_SIZE as u64;
+        progress(bytes(segment.0 + 1), bytes(space.segments));
     }
     Ok(())
 }

@@ -156,9 +156,10 @@ fn plan(
             options.hash_key,
             cache_bytes,
             options.now,
+            progress,
         )?,
     };
-    let mut opened = open::open(device, source, cache_bytes, options.now)?;
+    let mut opened = open::open(device, source, cache_bytes, options.now, progress)?;
     // Data that comes back from older copies is not given to anybody unseen.
     let check = CheckOptions { read_data: check.read_data || opened.salvaged, ..*check };
     let settled = rounds::run(&mut opened.shop, &check, progress)?;

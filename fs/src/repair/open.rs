@@ -9,6 +9,7 @@ use crate::format::chunk::TableId;
 use crate::format::superblock::{BlockRef, Checkpoint, Superblock};
 use crate::format::table::StoredSegment;
 use crate::format::value::Time;
+use crate::fsck::ProgressFn;
 use crate::fsck::blocks::{LiveBlocks, LogSpace};
 use crate::meta::radix::Radix;
 use crate::meta::roll_forward::{check_identity, new_log, segment_capacity};
@@ -65,7 +66,13 @@ impl Source {
 }
 
 /// The tables and the nodes as far as they are there, the tree not looked at yet.
-pub fn tables_of(device: &Arc<dyn Device>, source: Source, cache_bytes: usize, now: Time) -> Result<Opened> {
+pub fn tables_of(
+    device: &Arc<dyn Device>,
+    source: Source,
+    cache_bytes: usize,
+    now: Time,
+    progress: ProgressFn<'_>,
+) -> Result<Opened> {
     let Source { superblock: Superblock { identity, mut checkpoint }, slots, rootless, last_epoch, repairs, .. } =
         source;
     check_identity(&identity, &**device, &slots, false)?;
@@ -84,7 +91,7 @@ pub fn tables_of(device: &Arc<dyn Device>, source: Source, cache_bytes: usize, n
     let mut next_node = NodeId(checkpoint.next_node);
     let mut copies = match found.lost_nodes.is_empty() {
         true => HashMap::new(),
-        false => copies::find(&**device, identity.fsid, space, &found.lost_nodes, checkpoint.lsn)?,
+        false => copies::find(&**device, identity.fsid, space, &found.lost_nodes, checkpoint.lsn, progress)?,
     };
     if rootless {
         checkpoint.lsn = copies.values().map(|copy| copy.lsn).max().unwrap_or_default();
@@ -114,15 +121,21 @@ pub fn tables_of(device: &Arc<dyn Device>, source: Source, cache_bytes: usize, n
 }
 
 /// The whole state: the tree made whole, what was lost of it salvaged, the log replayed.
-pub fn open(device: &Arc<dyn Device>, source: Source, cache_bytes: usize, now: Time) -> Result<Opened> {
+pub fn open(
+    device: &Arc<dyn Device>,
+    source: Source,
+    cache_bytes: usize,
+    now: Time,
+    progress: ProgressFn<'_>,
+) -> Result<Opened> {
     let at = source.at;
-    let mut opened = tables_of(device, source, cache_bytes, now)?;
+    let mut opened = tables_of(device, source, cache_bytes, now, progress)?;
     let losses = index::make_whole(&mut opened.shop)?;
     opened.salvaged = !losses.ranges.is_empty();
-    salvage::run(&mut opened.shop, losses, opened.checkpoint.lsn)?;
+    salvage::run(&mut opened.shop, losses, opened.checkpoint.lsn, progress)?;
     if !opened.checkpoint.clean {
         let (log, space) = (Arc::clone(&opened.shop.volume.log), opened.shop.space);
-        opened.tail = replay::read(&log, space, &opened.checkpoint, at)?;
+        opened.tail = replay::read(&log, space, &opened.checkpoint, at, progress)?;
         replay::run(&mut opened.shop, &mut opened.tail, &opened.checkpoint)?;
     }
     let named = opened.checkpoint.heads.iter().chain(&opened.checkpoint.scan).map(|p| p.segment);

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::format::chunk::Record;
 use crate::format::edit::Edit;
 use crate::format::superblock::Checkpoint;
+use crate::fsck::ProgressFn;
 use crate::fsck::blocks::LogSpace;
 use crate::log::Log;
 use crate::log::scan::{FoundChunk, SegmentScan, payload_is_whole};
@@ -37,11 +38,11 @@ pub struct Tail {
 }
 
 /// Reads what follows `checkpoint`. What cannot be read is not there.
-pub fn read(log: &Log, space: LogSpace, checkpoint: &Checkpoint, at: Where) -> Result<Tail> {
+pub fn read(log: &Log, space: LogSpace, checkpoint: &Checkpoint, at: Where, progress: ProgressFn<'_>) -> Result<Tail> {
     let mut tail = Tail { last_lsn: checkpoint.lsn, next_generation: checkpoint.next_generation, ..Tail::default() };
     let fsid = log.shape.fsid;
     if at == Where::Anywhere {
-        medium::chunks(&*log.device, fsid, space, &mut |segment, chunk| {
+        medium::chunks(&*log.device, fsid, space, progress, &mut |segment, chunk| {
             if chunk.header.epoch >= checkpoint.epoch {
                 tail.take(segment, chunk, checkpoint);
             }

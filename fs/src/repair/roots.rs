@@ -13,9 +13,9 @@ use crate::format::chunk::{Record, TableId};
 use crate::format::superblock::{BlockRef, Checkpoint, Features, Identity, Superblock};
 use crate::format::table::{NODE_LEVELS, Page, SEGMENT_LEVELS};
 use crate::format::value::Time;
-use crate::fsck::Report;
 use crate::fsck::blocks::{Bits, LogSpace};
 use crate::fsck::walk::TreeWalk;
+use crate::fsck::{ProgressFn, Report};
 use crate::log::scan::FoundChunk;
 use crate::meta::mkfs::whole_segments;
 use crate::meta::roll_forward::segment_capacity;
@@ -56,6 +56,7 @@ pub fn recover(
     hash_key: [u8; 16],
     cache_bytes: usize,
     now: Time,
+    progress: ProgressFn<'_>,
 ) -> Result<Source> {
     let (mut identity, from) = match &slot {
         Some((superblock, _)) => (superblock.identity.clone(), "the other slot"),
@@ -65,7 +66,7 @@ pub fn recover(
     // The image may have grown since that was written.
     space.segments = space.segments.max(whole_segments(&**device)?);
     let mut found = Found::default();
-    medium::chunks(&**device, identity.fsid, space, &mut |segment, chunk| {
+    medium::chunks(&**device, identity.fsid, space, progress, &mut |segment, chunk| {
         found.note(&**device, identity.fsid, segment, &chunk);
         Ok(())
     })?;
@@ -77,10 +78,15 @@ pub fn recover(
         identity.capacity_blocks = room_for_users(&identity, space.capacity)?;
     }
     let repair = Repair::Superblock { from };
-    let best = choose(device, &identity, &found, cache_bytes, now)?;
+    let best = choose(device, &identity, &found, cache_bytes, now, progress)?;
     if let Some((superblock, slots)) = slot {
-        let opened =
-            tables_of(device, found.source(device, &identity, superblock.checkpoint.clone())?, cache_bytes, now)?;
+        let opened = tables_of(
+            device,
+            found.source(device, &identity, superblock.checkpoint.clone())?,
+            cache_bytes,
+            now,
+            progress,
+        )?;
         let (root, nodes) = (superblock.checkpoint.node_table.addr, opened.shop.whole_nodes());
         if best.is_none_or(|best| best.root.3 == root || best.nodes < nodes) {
             let repairs = vec![repair];
@@ -115,10 +121,12 @@ fn choose(
     found: &Found,
     cache_bytes: usize,
     now: Time,
+    progress: ProgressFn<'_>,
 ) -> Result<Option<Best>> {
     let mut best: Option<Best> = None;
     for root in found.nodes.keys().rev().take(ROOTS_MAX) {
-        let opened = tables_of(device, found.source(device, identity, found.checkpoint(root))?, cache_bytes, now)?;
+        let opened =
+            tables_of(device, found.source(device, identity, found.checkpoint(root))?, cache_bytes, now, progress)?;
         let none = Bits::default();
         let mut walk = TreeWalk::new(&opened.shop.volume, &none);
         walk.run(&mut Report::new(0), &mut |_, _, _| {});

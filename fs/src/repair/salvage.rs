@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::format::chunk::Record;
 use crate::format::edit::Edit;
 use crate::format::key::{Key, Kind};
+use crate::fsck::ProgressFn;
 use crate::types::{Ino, Lsn, NodeId};
 
 use super::change::Repair;
@@ -79,22 +80,22 @@ impl LostRange {
 }
 
 /// Puts back what can be had of `losses`, as of the checkpoint of operation `newest`.
-pub fn run(shop: &mut Workshop, mut losses: Losses, newest: Lsn) -> Result<()> {
+pub fn run(shop: &mut Workshop, mut losses: Losses, newest: Lsn, progress: ProgressFn<'_>) -> Result<()> {
     if losses.ranges.is_empty() {
         return Ok(());
     }
-    let items = put_copies(shop, &mut losses, newest)?;
-    let operations = replay(shop, &losses.ranges, newest)?;
+    let items = put_copies(shop, &mut losses, newest, progress)?;
+    let operations = replay(shop, &losses.ranges, newest, progress)?;
     shop.note(Repair::Salvage { items, operations });
     Ok(())
 }
 
 /// Items of older copies that lie in lost ranges; of two copies the newer one has the say.
-fn put_copies(shop: &mut Workshop, losses: &mut Losses, newest: Lsn) -> Result<u64> {
+fn put_copies(shop: &mut Workshop, losses: &mut Losses, newest: Lsn, progress: ProgressFn<'_>) -> Result<u64> {
     let fsid = shop.volume.log.shape.fsid;
     let ids: Vec<_> = losses.nodes.iter().map(|id| id.0..id.0 + 1).collect();
     let device = std::sync::Arc::clone(shop.volume.device());
-    let found = copies::find(&*device, fsid, shop.space, &ids, newest)?;
+    let found = copies::find(&*device, fsid, shop.space, &ids, newest, progress)?;
     let mut found: Vec<(NodeId, copies::Copy)> = found.into_iter().collect();
     found.sort_by_key(|(id, copy)| std::cmp::Reverse((copy.lsn, *id)));
     let mut items = 0;
@@ -113,10 +114,10 @@ fn put_copies(shop: &mut Workshop, losses: &mut Losses, newest: Lsn) -> Result<u
 }
 
 /// Operations that the log still holds, clipped to the lost ranges.
-fn replay(shop: &mut Workshop, ranges: &[LostRange], newest: Lsn) -> Result<u64> {
+fn replay(shop: &mut Workshop, ranges: &[LostRange], newest: Lsn, progress: ProgressFn<'_>) -> Result<u64> {
     let mut operations: BTreeMap<Lsn, Vec<Edit>> = BTreeMap::new();
     let device = std::sync::Arc::clone(shop.volume.device());
-    medium::chunks(&*device, shop.volume.log.shape.fsid, shop.space, &mut |_, chunk| {
+    medium::chunks(&*device, shop.volume.log.shape.fsid, shop.space, progress, &mut |_, chunk| {
         for record in chunk.records {
             let Record::Operation { lsn, edits } = record else { continue };
             if lsn > newest {

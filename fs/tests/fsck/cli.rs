@@ -53,6 +53,17 @@ fn words_and_statuses() {
 }
 
 #[test]
+fn a_label_given_later_outlives_both_slots() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    demand(&["mkfs", "-q", "--label", "first", "--size", "64M"], &image, 0, "");
+    demand(&["tune", "--label", "second"], &image, 0, "second");
+    damage(&image);
+    demand(&["fsck", "-y"], &image, 1, "repaired");
+    demand(&["tune"], &image, 0, "second");
+}
+
+#[test]
 fn what_is_no_image_stays_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("image");
