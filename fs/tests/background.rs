@@ -32,6 +32,7 @@ fn overwrite_a_full_one(device: Arc<MemoryDevice>, times: u64) {
         writer_threads: 2,
         heads: None,
         placement: Box::new(Ewma),
+        kept: None,
     };
     let volume = Arc::new(Volume::open(device as Arc<dyn Device>, options).unwrap());
     let writers = volume.log().start_writers().unwrap();

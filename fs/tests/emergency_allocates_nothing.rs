@@ -134,6 +134,7 @@ impl Full {
             writer_threads: 0,
             heads: None,
             placement: Box::new(Ewma),
+            kept: None,
         };
         let volume = Arc::new(Volume::open(Arc::new(Uncounted(Arc::clone(&device))), options).unwrap());
         let cleaner = Cleaner::new(Arc::clone(&volume), Box::new(Greedy), false);

@@ -93,6 +93,7 @@ fn volume() -> FsResult<Arc<Volume>> {
         writer_threads: 1,
         heads: Some(1),
         placement: Box::new(gleanfs_gc::placement::NoSeparation),
+        kept: None,
     };
     Ok(Arc::new(Volume::open(device, options)?))
 }

@@ -27,7 +27,8 @@ fn shape() -> OnMemory {
 
 fn open(device: Arc<dyn Device>, read_only: bool) -> Arc<Volume> {
     let placement = Box::new(gleanfs_gc::placement::NoSeparation);
-    let options = VolumeOptions { read_only, cache_bytes: 64 << 10, writer_threads: 0, heads: Some(2), placement };
+    let options =
+        VolumeOptions { read_only, cache_bytes: 64 << 10, writer_threads: 0, heads: Some(2), placement, kept: None };
     Arc::new(Volume::open(device, options).unwrap())
 }
 

@@ -252,6 +252,7 @@ impl Core {
                 writer_threads: if inline { 0 } else { WRITER_THREADS },
                 heads: options.heads,
                 placement: Box::new(NoSeparation),
+                kept: None,
             },
         )?);
         let cleaner = Cleaner::new(Arc::clone(&volume), Box::new(victim::Greedy), inline);

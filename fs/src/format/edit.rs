@@ -35,6 +35,17 @@ pub enum Edit {
 }
 
 impl Edit {
+    /// The file blocks whose mapping the edit changes: whose, the first, and the one behind the last.
+    pub fn range(&self) -> Option<(Ino, u64, u64)> {
+        Some(match self {
+            Self::Put { .. } | Self::Delete { .. } | Self::Written { .. } => return None,
+            Self::Map { ino, first, extent } => (*ino, *first, first.saturating_add(u64::from(extent.blocks))),
+            Self::Unmap { ino, first, blocks } => (*ino, *first, first.saturating_add(*blocks)),
+            Self::Move { ino, first, crcs, .. } => (*ino, *first, first.saturating_add(crcs.len() as u64)),
+            Self::Lose { ino, first, blocks, .. } => (*ino, *first, first.saturating_add(u64::from(*blocks))),
+        })
+    }
+
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Put { key, value } => {

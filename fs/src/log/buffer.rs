@@ -1,9 +1,13 @@
 //! The memory of a chunk on its way to the device.
 
+use std::sync::Arc;
+
 use crate::device::aligned::AlignedBuf;
+use crate::format::chunk::CHUNK_BLOCKS_MAX;
 use crate::types::{BLOCK_SIZE, BlockAddr};
 
 use super::block_bytes;
+use super::kept::{KeptChunk, KeptMemory};
 
 /// A chunk's buffer: filled by several writers at once, each its own blocks; read by readers whose blocks are committed.
 ///
@@ -11,19 +15,39 @@ use super::block_bytes;
 pub struct ChunkBuf {
     /// Where the chunk will stand; its header block.
     pub start: BlockAddr,
-    memory: AlignedBuf,
+    memory: Memory,
+}
+
+/// Room for `CHUNK_BLOCKS_MAX` blocks.
+enum Memory {
+    Own(AlignedBuf),
+    Kept(KeptChunk),
 }
 
 impl ChunkBuf {
-    pub fn new(start: BlockAddr, memory: AlignedBuf) -> Self {
-        Self { start, memory }
+    /// Fresh memory, of that which outlives the process as long as there is any.
+    pub fn new(start: BlockAddr, kept: Option<&Arc<KeptMemory>>) -> Self {
+        let own = || Memory::Own(AlignedBuf::new(CHUNK_BLOCKS_MAX as usize));
+        Self { start, memory: kept.and_then(KeptMemory::take).map_or_else(own, Memory::Kept) }
+    }
+
+    /// What is to be told of the chunk, if it is in memory that outlives the process.
+    pub fn kept(&self) -> Option<&KeptChunk> {
+        match &self.memory {
+            Memory::Own(_) => None,
+            Memory::Kept(chunk) => Some(chunk),
+        }
     }
 
     /// Bounds of `blocks` blocks from block `from` on, as a raw start and a length.
     fn part(&self, from: u32, blocks: u32) -> (*mut u8, usize) {
-        assert!((from + blocks) as usize <= self.memory.blocks());
-        // SAFETY: within the allocation, as just asserted.
-        (unsafe { self.memory.as_raw().add(block_bytes(from)) }, block_bytes(blocks))
+        assert!(from + blocks <= CHUNK_BLOCKS_MAX);
+        let start = match &self.memory {
+            Memory::Own(memory) => memory.as_raw(),
+            Memory::Kept(chunk) => chunk.as_raw(),
+        };
+        // SAFETY: within the memory, as just asserted.
+        (unsafe { start.add(block_bytes(from)) }, block_bytes(blocks))
     }
 
     /// Payload blocks `index..index + blocks`, for the writer that reserved them.

@@ -9,7 +9,6 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::device::aligned::AlignedBuf;
 use crate::error::{Error, Result};
 use crate::format::chunk::{
     CHUNK_BLOCKS_MAX, ChunkHeader, Record, SUMMARY_MAX, decode_summary, encode_operation, overflow_blocks,
@@ -20,7 +19,7 @@ use crate::types::{BLOCK_SIZE, BlockAddr, Lsn};
 
 use super::buffer::ChunkBuf;
 use super::heads::{OpenSegment, Pending, Purpose};
-use super::{Inner, Log, block_bytes};
+use super::{Inner, Log};
 
 /// Places that are tried for a chunk before writing ends.
 const DETOURS_MAX: u8 = 3;
@@ -133,11 +132,23 @@ impl Log {
         let place = self.place_for(&mut inner, refused)?;
         let (payload, open) = (place.start.offset(1), place.open);
         let next = open.next + 1 + refused.header.payload_blocks + place.overflow;
-        inner.heads.readdress(refused.serial, |pending| refused.enter(pending, place))?;
+        let fresh = ChunkBuf::new(place.start, self.kept.as_ref());
+        inner.heads.readdress(refused.serial, |pending| refused.enter(pending, place, fresh))?;
+        self.keep_readdressed(refused.serial, &inner.heads.pending[refused.serial]);
         inner.heads.heads[head].segment = Some(OpenSegment { next, ..open });
         inner.heads.heads[head].queue.push_back(refused.serial);
         inner.detours += 1;
         Ok(payload)
+    }
+
+    /// Tells memory that outlives the process of a chunk that is complete where it is now.
+    fn keep_readdressed(&self, serial: u64, pending: &Pending) {
+        if let Some(kept) = pending.chunk.kept() {
+            self.begin_kept(serial, pending);
+            kept.payload(pending.payload);
+            kept.close(pending.overflow);
+            kept.record(0, &pending.summary);
+        }
     }
 
     /// The chunk's first place behind what its head has written to a segment that is not refused.
@@ -177,15 +188,20 @@ impl Log {
 
 impl Refused {
     /// Makes `pending` what is to be written at `place`.
-    fn enter(&self, pending: &mut Pending, place: Place) -> Result<()> {
+    fn enter(&self, pending: &mut Pending, place: Place, fresh: ChunkBuf) -> Result<()> {
         if pending.detours == DETOURS_MAX {
             return Err(Error::Refused(format!("{DETOURS_MAX} other places were refused as well")));
         }
-        let bytes = block_bytes(1 + self.header.payload_blocks);
-        let mut memory = AlignedBuf::new(CHUNK_BLOCKS_MAX as usize);
-        // SAFETY: it is sealed, and nobody changes it.
-        memory[..bytes].copy_from_slice(unsafe { self.chunk.sealed(1 + self.header.payload_blocks) });
-        pending.chunk = Arc::new(ChunkBuf::new(place.start, memory));
+        let payload = self.header.payload_blocks;
+        // SAFETY: the one is sealed, and nobody changes it; nobody else has the other yet.
+        unsafe {
+            let sealed = self.chunk.sealed(1 + payload);
+            fresh.payload_mut(0, payload).copy_from_slice(&sealed[BLOCK_SIZE..]);
+        }
+        if let Some(kept) = pending.chunk.kept() {
+            kept.done();
+        }
+        pending.chunk = Arc::new(fresh);
         pending.seg = place.open.seg;
         pending.generation = place.open.generation;
         pending.summary = place.summary;

@@ -10,6 +10,7 @@ use crate::types::{BlockAddr, Lsn, SegNo};
 
 use super::LogShape;
 use super::buffer::ChunkBuf;
+use super::kept::KeptMemory;
 use super::pending::{PendingChunks, Spare};
 
 /// Number of a log head: one per lifetime class, and [`NODE_HEAD`].
@@ -154,7 +155,7 @@ pub struct Heads {
 }
 
 impl Heads {
-    pub fn new(shape: &LogShape) -> Self {
+    pub fn new(shape: &LogShape, kept: Option<&Arc<KeptMemory>>) -> Self {
         Self {
             heads: (0..HEADS_MAX).map(|_| Head::with_room(shape.buffers)).collect(),
             pending: PendingChunks::with_room(shape.buffers),
@@ -162,7 +163,7 @@ impl Heads {
             prepared: VecDeque::with_capacity(PREPARED_ROOM),
             preparing: Vec::with_capacity(PREPARED_ROOM),
             allocation: VecDeque::new(),
-            spare: (0..shape.buffers).map(|_| Spare::default()).collect(),
+            spare: (0..shape.buffers).map(|_| Spare::new(kept)).collect(),
             reserves: Reserves::default(),
             lent: 0,
             next_generation: 1,
@@ -278,7 +279,11 @@ impl Heads {
 
     /// Forgets a written chunk.
     pub fn retire(&mut self, serial: u64) -> Pending {
-        self.pending.remove(serial).expect("a written chunk was pending")
+        let pending = self.pending.remove(serial).expect("a written chunk was pending");
+        if let Some(kept) = pending.chunk.kept() {
+            kept.done();
+        }
+        pending
     }
 
     /// The pending chunk that holds `addr`.

@@ -13,6 +13,7 @@
 mod buffer;
 mod detour;
 mod heads;
+mod kept;
 mod number_set;
 mod pending;
 mod planner;
@@ -38,6 +39,7 @@ use crate::types::{BLOCK_SIZE, BlockAddr, Lsn, SegNo, WriteClock};
 
 pub(crate) use detour::{Detours, Refused};
 pub use heads::{HeadId, NODE_HEAD, Purpose, Reserves};
+pub use kept::KeptMemory;
 pub use planner::{PlannedChunk, Planner};
 pub use ticket::Ticket;
 
@@ -75,6 +77,8 @@ pub struct Log {
     flushed: AtomicU64,
     /// The epoch that chunks carry.
     epoch: AtomicU64,
+    /// Where chunks outlive the process.
+    pub(crate) kept: Option<Arc<KeptMemory>>,
     /// Who takes refused chunks elsewhere; weak, since the volume holds the log.
     detours: OnceLock<Weak<dyn Detours>>,
 }
@@ -112,12 +116,17 @@ pub enum Reserved<T> {
 
 impl Log {
     /// A log that goes on where `checkpoint` and roll-forward left it.
-    pub fn new(device: Arc<dyn Device>, shape: LogShape, segments: SegmentTable) -> Arc<Self> {
+    pub fn new(
+        device: Arc<dyn Device>,
+        shape: LogShape,
+        segments: SegmentTable,
+        kept: Option<Arc<KeptMemory>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::new(
                 Place::Log,
                 Inner {
-                    heads: Heads::new(&shape),
+                    heads: Heads::new(&shape, kept.as_ref()),
                     segments,
                     jobs: VecDeque::with_capacity(2 * shape.buffers),
                     last_lsn: Lsn(0),
@@ -136,6 +145,7 @@ impl Log {
             flush_done: Condvar::new(),
             flushed: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            kept,
             detours: OnceLock::new(),
         })
     }

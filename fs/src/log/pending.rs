@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use std::ops::Index;
 use std::sync::Arc;
 
-use crate::device::aligned::AlignedBuf;
 use crate::error::Result;
-use crate::format::chunk::{CHUNK_BLOCKS_MAX, SUMMARY_MAX};
+use crate::format::chunk::SUMMARY_MAX;
 use crate::types::BlockAddr;
 
 use super::buffer::ChunkBuf;
 use super::heads::Pending;
+use super::kept::KeptMemory;
 
 /// What a chunk is made in: kept from one chunk to the next.
 pub struct Spare {
@@ -21,18 +21,16 @@ pub struct Spare {
     pub summary: Vec<u8>,
 }
 
-impl Default for Spare {
-    fn default() -> Self {
-        let memory = AlignedBuf::new(CHUNK_BLOCKS_MAX as usize);
-        Self { chunk: Arc::new(ChunkBuf::new(BlockAddr::NONE, memory)), summary: Vec::with_capacity(SUMMARY_MAX) }
-    }
-}
-
 impl Spare {
+    pub fn new(kept: Option<&Arc<KeptMemory>>) -> Self {
+        Self { chunk: Arc::new(ChunkBuf::new(BlockAddr::NONE, kept)), summary: Vec::with_capacity(SUMMARY_MAX) }
+    }
+
     /// Of a chunk that is written. A reader may hold it still; then fresh memory takes its place.
-    pub fn from_written(chunk: Arc<ChunkBuf>, mut summary: Vec<u8>) -> Self {
+    pub fn from_written(chunk: Arc<ChunkBuf>, mut summary: Vec<u8>, kept: Option<&Arc<KeptMemory>>) -> Self {
         summary.clear();
-        let chunk = if Arc::strong_count(&chunk) == 1 { chunk } else { Self::default().chunk };
+        let fresh = || Arc::new(ChunkBuf::new(BlockAddr::NONE, kept));
+        let chunk = if Arc::strong_count(&chunk) == 1 { chunk } else { fresh() };
         Self { chunk, summary }
     }
 }

@@ -7,7 +7,8 @@ use crate::format::chunk::{PAYLOAD_MAX, RECORD_BYTES_MAX};
 use crate::types::{BlockAddr, Lsn, SegNo};
 
 use super::buffer::ChunkBuf;
-use super::heads::{HeadId, OpenSegment, Purpose};
+use super::heads::{HeadId, OpenSegment, Pending, Purpose};
+use super::kept::Birth;
 use super::{Inner, Log, Reserved};
 
 /// Room for payload and its record in one chunk. Dropping it without a commit leaves dead blocks and nothing else.
@@ -70,12 +71,15 @@ impl Drop for Ticket<'_> {
     }
 }
 
-impl super::heads::Pending {
+impl Pending {
     fn add_record(&mut self, lsn: Lsn, record: &[u8]) {
         if self.lsn_first.0 == 0 {
             self.lsn_first = lsn;
         }
         self.lsn_last = lsn;
+        if let Some(kept) = self.chunk.kept() {
+            kept.record(self.summary.len(), record);
+        }
         self.summary.extend_from_slice(record);
     }
 }
@@ -101,6 +105,9 @@ impl Log {
         let pending = inner.heads.pending.get_mut(serial).expect("the open chunk is pending");
         let index = pending.payload;
         pending.payload += blocks;
+        if let Some(kept) = pending.chunk.kept() {
+            kept.payload(pending.payload);
+        }
         pending.summary_reserved += summary_bytes;
         pending.pins += 1;
         let chunk = Arc::clone(&pending.chunk);
@@ -157,9 +164,18 @@ impl Log {
         };
         let open = inner.heads.heads[usize::from(head)].segment.expect("it was just found");
         let serial = inner.heads.open_chunk(head, open, start);
+        self.begin_kept(serial, &inner.heads.pending[serial]);
         let room = self.room_of(inner, head, start);
         let blocks = inner.heads.pending[serial].fitting(wanted, fixed, per_block, room)?;
         Some((serial, blocks))
+    }
+
+    /// Tells memory that outlives the process of a chunk that begins.
+    pub(super) fn begin_kept(&self, serial: u64, pending: &Pending) {
+        if let Some(kept) = pending.chunk.kept() {
+            let (fsid, epoch, addr) = (self.shape.fsid, self.epoch(), pending.chunk.start);
+            kept.begin(&Birth { serial, fsid, addr, epoch, generation: pending.generation, head: pending.head });
+        }
     }
 
     /// Where the next chunk of `head` begins, if something of the wish fits the rest of the segment.
@@ -200,6 +216,9 @@ impl Log {
         let pending = inner.heads.pending.get_mut(serial).expect("the open chunk is pending");
         pending.closed = true;
         pending.overflow = pending.overflow_needed();
+        if let Some(kept) = pending.chunk.kept() {
+            kept.close(pending.overflow);
+        }
         let ready = pending.ready();
         inner.heads.heads[usize::from(head)].open = None;
         if ready {

@@ -100,6 +100,9 @@ impl Log {
                 overflow_blocks: pending.overflow,
                 summary_bytes: summary.len() as u32,
             };
+            if let Some(kept) = pending.chunk.kept() {
+                kept.seal(flushed, clock);
+            }
             let chunk = Arc::clone(&pending.chunk);
             let h = &mut inner.heads.heads[usize::from(head)];
             h.queue.pop_front();
@@ -166,7 +169,7 @@ impl Log {
         self.seal_if_done(&mut inner, pending.seg);
         self.dispatch(&mut inner, pending.head);
         drop(inner);
-        let spare = Spare::from_written(pending.chunk, summary);
+        let spare = Spare::from_written(pending.chunk, summary, self.kept.as_ref());
         self.inner.lock().heads.spare.push(spare);
         self.changed.notify_all();
     }

@@ -148,13 +148,13 @@ impl State {
     /// Makes sure that every node that `edits` touch is in memory and that extents there are apart, so that applying them cannot fail.
     pub fn prepare(&self, edits: &[Edit]) -> Result<()> {
         self.prepare_as_it_is(edits)?;
-        edits.iter().filter_map(Self::range_of).try_for_each(|(ino, first, end)| self.check_apart(ino, first, end))
+        edits.iter().filter_map(Edit::range).try_for_each(|(ino, first, end)| self.check_apart(ino, first, end))
     }
 
     /// The same where extents may reach into each other: for a repair, which has yet to mend that.
     pub(crate) fn prepare_as_it_is(&self, edits: &[Edit]) -> Result<()> {
         for edit in edits {
-            let Some((ino, first, end)) = Self::range_of(edit) else {
+            let Some((ino, first, end)) = edit.range() else {
                 match edit {
                     Edit::Put { key, .. } | Edit::Delete { key } => self.tree.prepare(key)?,
                     Edit::Written { ino, .. } => self.tree.prepare(&Key::inode(*ino))?,
@@ -169,17 +169,6 @@ impl State {
             self.tree.prepare_range(&from.unwrap_or(Key::extent(ino, first)), &Key::extent(ino, end))?;
         }
         Ok(())
-    }
-
-    /// The file blocks whose mapping an edit changes.
-    fn range_of(edit: &Edit) -> Option<(Ino, u64, u64)> {
-        Some(match edit {
-            Edit::Put { .. } | Edit::Delete { .. } | Edit::Written { .. } => return None,
-            Edit::Map { ino, first, extent } => (*ino, *first, first.saturating_add(u64::from(extent.blocks))),
-            Edit::Unmap { ino, first, blocks } => (*ino, *first, first.saturating_add(*blocks)),
-            Edit::Move { ino, first, crcs, .. } => (*ino, *first, first.saturating_add(crcs.len() as u64)),
-            Edit::Lose { ino, first, blocks, .. } => (*ino, *first, first.saturating_add(u64::from(*blocks))),
-        })
     }
 
     /// What [`overlapping`] checks, without a copy of anything.

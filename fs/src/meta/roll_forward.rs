@@ -88,6 +88,9 @@ impl Volume {
         let capacity = segment_capacity(&*device, identity.first_segment)?;
         let room = LogRoom { segments: identity.segments - identity.first_segment.0, segment_blocks: capacity };
         let log = new_log(device, &identity, &room, capacity, &options);
+        if !options.read_only && !checkpoint.clean {
+            log.write_left(checkpoint.epoch);
+        }
         let state = RwLock::new(Place::State, State::open(&checkpoint));
         load_segments(&state, &log, &checkpoint)?;
         preload_next_node(&state, &log)?;
@@ -118,6 +121,9 @@ impl Volume {
             }
             // The log goes on under the new epoch only once the medium knows it.
             volume.checkpoint(false)?;
+            if let Some(kept) = &volume.log.kept {
+                kept.forget();
+            }
         }
         Ok(volume)
     }
@@ -146,7 +152,8 @@ pub(crate) fn new_log(
         threads: if options.read_only { 0 } else { options.writer_threads },
         zoned,
     };
-    let log = Log::new(device, shape, SegmentTable::new(identity.first_segment, identity.segments, capacity));
+    let segments = SegmentTable::new(identity.first_segment, identity.segments, capacity);
+    let log = Log::new(device, shape, segments, options.kept.clone().filter(|_| !options.read_only));
     log.lock().heads.reserves = room.reserves();
     log
 }

@@ -16,7 +16,7 @@ use crate::format::edit::Edit;
 use crate::format::superblock::{Checkpoint, Identity};
 use crate::format::table::{NODE_LEVELS, REFS_PER_PAGE, SEGMENT_LEVELS};
 use crate::lock_order::{Mutex, Place, RwLock};
-use crate::log::{Detours, Log, Purpose};
+use crate::log::{Detours, KeptMemory, Log, Purpose};
 use crate::types::{BLOCK_SIZE, BlockAddr, Ino, Lsn, NodeId, WriteClock};
 
 use super::kinds::Kinds;
@@ -78,12 +78,14 @@ pub struct VolumeOptions {
     pub heads: Option<u8>,
     /// Which head a block goes to.
     pub placement: Box<dyn Placement>,
+    /// Where chunks outlive the process; those that another left there are written first.
+    pub kept: Option<Arc<KeptMemory>>,
 }
 
 impl VolumeOptions {
     /// For a tool that opens a volume for itself: all on the caller's thread, and blocks are not told apart.
     pub fn of_tool(read_only: bool, cache_bytes: usize) -> Self {
-        Self { read_only, cache_bytes, writer_threads: 0, heads: None, placement: Box::new(NoSeparation) }
+        Self { read_only, cache_bytes, writer_threads: 0, heads: None, placement: Box::new(NoSeparation), kept: None }
     }
 }
 

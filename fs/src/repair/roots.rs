@@ -70,7 +70,7 @@ pub fn recover(
         found.note(&**device, identity.fsid, segment, &chunk);
         Ok(())
     })?;
-    if found.next_generation == 0 {
+    if found.next_generation == 0 && slot.is_none() {
         return Err(Error::Refused("nothing of a filesystem is left".into()));
     }
     if found.last_segment.0 >= identity.segments {

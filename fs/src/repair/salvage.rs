@@ -4,6 +4,7 @@
 //! data behind every extent by its checksum.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::error::Result;
 use crate::format::chunk::Record;
@@ -41,6 +42,12 @@ impl LostRange {
         };
         let (from, to) = (at(self.lower), self.upper.map_or(u64::MAX, at));
         (from < to).then_some((from, to))
+    }
+
+    /// Which of `ranges`, in order and apart, have something between two keys.
+    fn met(ranges: &[Self], first: &Key, last: &Key) -> Range<usize> {
+        let from = ranges.partition_point(|range| range.upper.is_some_and(|upper| upper <= *first));
+        from..ranges.partition_point(|range| range.lower <= *last)
     }
 
     /// The part of an edit that concerns the range.
@@ -84,6 +91,7 @@ pub fn run(shop: &mut Workshop, mut losses: Losses, newest: Lsn, progress: Progr
     if losses.ranges.is_empty() {
         return Ok(());
     }
+    losses.ranges.sort_by_key(|range| range.lower);
     let items = put_copies(shop, &mut losses, newest, progress)?;
     let operations = replay(shop, &losses.ranges, newest, progress)?;
     shop.note(Repair::Salvage { items, operations });
@@ -102,7 +110,8 @@ fn put_copies(shop: &mut Workshop, losses: &mut Losses, newest: Lsn, progress: P
     for (id, copy) in found {
         let Some((_, _, node)) = read_copy(&*device, fsid, id, copy.at.addr) else { continue };
         for (key, value) in node.keys().iter().zip(node.values()) {
-            let Some(range) = losses.ranges.iter_mut().find(|range| range.contains(key)) else { continue };
+            let met = LostRange::met(&losses.ranges, key, key);
+            let Some(range) = losses.ranges[met].first_mut() else { continue };
             range.since = range.since.max(copy.lsn);
             if shop.get(key)?.is_none() {
                 shop.put(*key, value.clone())?;
@@ -111,6 +120,20 @@ fn put_copies(shop: &mut Workshop, losses: &mut Losses, newest: Lsn, progress: P
         }
     }
     Ok(items)
+}
+
+/// The parts of an edit of operation `lsn` that concern lost ranges.
+fn clip<'a>(ranges: &'a [LostRange], lsn: Lsn, edit: &'a Edit) -> impl Iterator<Item = Edit> + 'a {
+    let (first, last) = match edit {
+        Edit::Put { key, .. } | Edit::Delete { key } => (*key, *key),
+        Edit::Written { ino, .. } => (Key::inode(*ino), Key::inode(*ino)),
+        _ => {
+            let (ino, first, end) = edit.range().expect("the others have a range");
+            (Key::extent(ino, first), Key::extent(ino, end.saturating_sub(1).max(first)))
+        }
+    };
+    let met = &ranges[LostRange::met(ranges, &first, &last)];
+    met.iter().filter(move |range| lsn > range.since).filter_map(|range| range.clip(edit))
 }
 
 /// Operations that the log still holds, clipped to the lost ranges.
@@ -123,8 +146,7 @@ fn replay(shop: &mut Workshop, ranges: &[LostRange], newest: Lsn, progress: Prog
             if lsn > newest {
                 continue;
             }
-            let of = |edit: &Edit| ranges.iter().filter(|r| lsn > r.since).filter_map(|r| r.clip(edit)).collect();
-            let clipped: Vec<Edit> = edits.iter().flat_map::<Vec<Edit>, _>(of).collect();
+            let clipped: Vec<Edit> = edits.iter().flat_map(|edit| clip(ranges, lsn, edit)).collect();
             if !clipped.is_empty() {
                 operations.insert(lsn, clipped);
             }

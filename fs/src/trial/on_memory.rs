@@ -13,6 +13,7 @@ use crate::device::rules::ZonedSpec;
 use crate::error::Result;
 use crate::format::value::Time;
 use crate::fsck::{self, CheckOptions};
+use crate::log::KeptMemory;
 use crate::meta::mkfs::{self, FormatOptions};
 use crate::meta::volume::{Volume, VolumeOptions};
 use crate::namespace::api::Namespace;
@@ -57,6 +58,29 @@ impl OnMemory {
     /// As small as mkfs allows, or nearly: what is made, mounted and checked very often.
     pub fn small() -> Self {
         Self { segments: 28, segment_blocks: 32, ..Self::default() }
+    }
+
+    /// Mounts with chunks in memory that outlives the mount.
+    pub fn mount_with(
+        &self,
+        medium: &Arc<MemoryDevice>,
+        clock: Clock,
+        kept: Option<Arc<KeptMemory>>,
+    ) -> Result<Mounted> {
+        let options = VolumeOptions {
+            read_only: false,
+            cache_bytes: self.cache_bytes,
+            writer_threads: 0,
+            heads: None,
+            placement: self.placement(),
+            kept,
+        };
+        let volume = Arc::new(Volume::open(medium.clone(), options)?);
+        let cleaner = Cleaner::new(volume.clone(), Box::new(gleanfs_gc::victim::Greedy), true);
+        let unruly = self.unruly.map(|seed| Arc::new(UnrulyVictims::new(seed)));
+        cleaner.set_recommender(unruly.clone().map(|unruly| unruly as Arc<dyn Recommender>));
+        let filesystem = Filesystem::with_clock(volume.clone(), Box::new(move || clock()), Reaping::OnDemand)?;
+        Ok(Mounted { filesystem, volume, cleaner, unruly })
     }
 
     fn placement(&self) -> Box<dyn Placement> {
@@ -105,19 +129,7 @@ impl Subject for OnMemory {
     }
 
     fn mount(&self, medium: &Arc<MemoryDevice>, clock: Clock) -> Result<Mounted> {
-        let options = VolumeOptions {
-            read_only: false,
-            cache_bytes: self.cache_bytes,
-            writer_threads: 0,
-            heads: None,
-            placement: self.placement(),
-        };
-        let volume = Arc::new(Volume::open(medium.clone(), options)?);
-        let cleaner = Cleaner::new(volume.clone(), Box::new(gleanfs_gc::victim::Greedy), true);
-        let unruly = self.unruly.map(|seed| Arc::new(UnrulyVictims::new(seed)));
-        cleaner.set_recommender(unruly.clone().map(|unruly| unruly as Arc<dyn Recommender>));
-        let filesystem = Filesystem::with_clock(volume.clone(), Box::new(move || clock()), Reaping::OnDemand)?;
-        Ok(Mounted { filesystem, volume, cleaner, unruly })
+        self.mount_with(medium, clock, None)
     }
 
     fn unmount(&self, _medium: &Arc<MemoryDevice>, mounted: Mounted) -> Result<()> {

@@ -79,6 +79,7 @@ impl Live {
             writer_threads: 0,
             heads: None,
             placement: Box::new(gleanfs_gc::placement::SepBit::default()),
+            kept: None,
         };
         let volume = Arc::new(Volume::open(Arc::clone(&opened.device), options)?);
         let cleaner = Cleaner::new(Arc::clone(&volume), Box::new(gleanfs_gc::victim::Greedy), true);

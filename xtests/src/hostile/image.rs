@@ -74,6 +74,7 @@ fn mount(device: Arc<dyn Device>, read_only: bool) -> Result<Mounted> {
         writer_threads: 0,
         heads: None,
         placement: Box::new(gleanfs_gc::placement::SepBit::default()),
+        kept: None,
     };
     let volume = Arc::new(Volume::open(device, options)?);
     let cleaner = Cleaner::new(volume.clone(), Box::new(gleanfs_gc::victim::Greedy), true);

@@ -93,7 +93,8 @@ impl Mounted {
     /// Mounts with everything on the caller's thread.
     pub fn new(device: Arc<dyn Device>, read_only: bool, clock: &TrialClock) -> Result<Self> {
         let placement = Box::new(gleanfs_gc::placement::SepBit::default());
-        let options = VolumeOptions { read_only, cache_bytes: 64 << 10, writer_threads: 0, heads: None, placement };
+        let options =
+            VolumeOptions { read_only, cache_bytes: 64 << 10, writer_threads: 0, heads: None, placement, kept: None };
         let volume = Arc::new(Volume::open(device, options)?);
         let cleaner = Cleaner::new(Arc::clone(&volume), Box::new(gleanfs_gc::victim::Greedy), true);
         let clock = clock.clock();
