@@ -10,6 +10,7 @@
 mod aside;
 mod attr;
 mod buffers;
+mod connection;
 pub mod control;
 mod errno;
 mod front;
@@ -23,11 +24,14 @@ pub mod options;
 mod requests;
 pub mod session;
 pub mod signals;
+mod stop;
 mod tracking;
 pub mod umount;
 
+pub use connection::{Connection, Terms};
 pub use control::{Control, Shutdown};
 pub use mount::image_inside;
 pub use options::MountOptions;
-pub use session::{MountedSession, serve};
+pub use session::{Ended, MountedSession, Origin, serve, serve_over};
+pub use stop::Stopper;
 pub use umount::Unmounter;

@@ -7,14 +7,15 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use fuser::*;
 
 use super::attr::{TTL, bare_directory, from_request, kind_of_dtype, reply_attr, set_time};
 use super::buffers::with_read_buffer;
+use super::connection::Terms;
 use super::errno::errno;
 use super::front::{Front, Place};
 use super::held::Held;
@@ -50,7 +51,8 @@ const CAPABILITIES: InitFlags = InitFlags::FUSE_ASYNC_DIO
     .union(InitFlags::FUSE_CACHE_SYMLINKS)
     .union(InitFlags::FUSE_EXPORT_SUPPORT)
     .union(InitFlags::FUSE_POSIX_ACL)
-    .union(InitFlags::FUSE_DONT_MASK);
+    .union(InitFlags::FUSE_DONT_MASK)
+    .union(InitFlags::FUSE_HAS_RESEND);
 
 /// Sends `$ok` or the error.
 macro_rules! answer {
@@ -120,11 +122,18 @@ pub(super) struct Requests {
     held: Held,
     /// Session threads that wait for a flush.
     syncing: AtomicUsize,
+    /// What was agreed on in the greeting.
+    terms: Arc<OnceLock<Terms>>,
 }
 
 impl Requests {
     pub(super) fn new(front: Arc<Front>, late: Late, held: Held) -> Self {
-        Self { front, late, held, syncing: AtomicUsize::new(0) }
+        Self { front, late, held, syncing: AtomicUsize::new(0), terms: Arc::default() }
+    }
+
+    /// Where the terms are found after the greeting.
+    pub(super) fn terms(&self) -> Arc<OnceLock<Terms>> {
+        Arc::clone(&self.terms)
     }
 
     /// Answers an fsync: here as long as enough other session threads stay free, else together with all who wait.
@@ -160,6 +169,8 @@ impl Filesystem for Requests {
         config
             .set_max_background(self.front.options.background_max)
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let (offered, agreed) = (offered.bits(), (wanted & offered).bits());
+        self.terms.get_or_init(|| Terms { minor: config.kernel_abi().1, offered, agreed });
         Ok(())
     }
 

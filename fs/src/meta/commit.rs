@@ -233,6 +233,11 @@ impl Volume {
         if let Reserved::Full = self.log_record(ticket, lsn, edits, purpose, &mut state.record)? {
             return Ok(Step::Wait(purpose));
         }
+        if purpose != Purpose::Cleaner
+            && let Some(witness) = self.witness.get()
+        {
+            witness.note(lsn);
+        }
         self.log.lock().tick(ticks);
         let discards = state.apply(edits, &self.log);
         self.trim_locked(&mut state);

@@ -1,0 +1,250 @@
+//! The process that keeps a mount alive while its daemons come and go.
+//!
+//! It holds the kernel's descriptor, which keeps the connection, and a page of memory that says what clients may know of; it starts daemons, and waits. It
+//! reads no request and opens no image, so there is little in it that could fail, and it has no thread but one.
+//! A daemon that ends with the mount ends it too; one that makes way is followed by the program it names, and if that does not come to serve, by
+//! this program again; one that dies is followed by its like, unless too many die in a short time.
+
+mod channel;
+mod child;
+mod link;
+mod message;
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::control::{Response, server};
+use crate::fuse::Connection;
+use crate::fuse::signals::Signals;
+use crate::meta::witness::Witness;
+use child::{Child, Heard};
+pub use link::Link;
+use message::{Begin, Word};
+
+/// What daemons are started from while nobody names another program: the one that runs here, also if its file was replaced.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+/// How long a death is held against the daemons that follow.
+const DEATHS_WITHIN: Duration = Duration::from_secs(60);
+/// Pause before a daemon that follows one death after another; doubled with each, a few times.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+const DOUBLINGS_MAX: u32 = 6;
+
+/// How long a program that was named may take until it serves.
+const UPGRADE_MAX: Duration = Duration::from_secs(30);
+
+/// A mount to be kept.
+pub struct Supervised {
+    /// Arguments that have a program serve the mount, its line to us on the standard input.
+    pub arguments: Vec<OsString>,
+    /// More deaths within a minute are too many: the next daemon would not live either.
+    pub deaths_max: usize,
+    /// To be called once requests are answered.
+    pub ready: Box<dyn FnOnce()>,
+}
+
+/// How a daemon's turn ended.
+#[derive(Debug)]
+enum Turn {
+    /// The mount is over, or the daemon left without a word.
+    Ended,
+    /// It makes way.
+    Replaced { executable: PathBuf, client: OwnedFd },
+    /// It served, and died.
+    Died(String),
+    /// It never came to serve.
+    Failed(String),
+}
+
+/// What a daemon has said in its life.
+#[derive(Default)]
+struct Said {
+    serving: bool,
+    failure: Option<String>,
+    replace: Option<(PathBuf, OwnedFd)>,
+}
+
+impl Said {
+    /// What the daemon's end means after this.
+    fn turn(self, status: ExitStatus) -> Turn {
+        let why = self.failure.unwrap_or_else(|| status.to_string());
+        match self.replace {
+            Some((executable, client)) if status.success() => Turn::Replaced { executable, client },
+            _ if !self.serving => Turn::Failed(why),
+            _ if status.success() => Turn::Ended,
+            _ => Turn::Died(why),
+        }
+    }
+}
+
+/// An upgrade under way.
+struct Upgrade {
+    /// Who waits for its outcome, told once a daemon serves, whichever it is.
+    client: UnixStream,
+    /// Why the program that was named does not.
+    refusal: Option<String>,
+}
+
+impl Upgrade {
+    fn answer(mut self, done: String) {
+        let response = self.refusal.map_or(Response::Done(done), Response::Refused);
+        // A client that has gone away needs no answer.
+        let _ = server::send(&mut self.client, &response);
+    }
+}
+
+struct Supervisor {
+    arguments: Vec<OsString>,
+    ready: Option<Box<dyn FnOnce()>>,
+    signals: Signals,
+    witness: OwnedFd,
+    connection: Option<Connection>,
+    upgrade: Option<Upgrade>,
+    deaths_max: usize,
+    deaths: VecDeque<Instant>,
+    deaths_ever: u32,
+    upgrades: u32,
+}
+
+/// Serves the mount by one daemon after the other; returns when it is over, or when there is nothing to be done for it.
+pub fn run(supervised: Supervised) -> Result<()> {
+    let mut supervisor = Supervisor {
+        arguments: supervised.arguments,
+        ready: Some(supervised.ready),
+        signals: Signals::block().context("blocking signals")?,
+        witness: Witness::create().context("making the witness's memory")?,
+        connection: None,
+        upgrade: None,
+        deaths_max: supervised.deaths_max,
+        deaths: VecDeque::new(),
+        deaths_ever: 0,
+        upgrades: 0,
+    };
+    supervisor.serve()
+}
+
+impl Supervisor {
+    fn serve(&mut self) -> Result<()> {
+        let mut program = PathBuf::from(THIS_PROGRAM);
+        loop {
+            match self.turn(&program)? {
+                Turn::Ended => return Ok(()),
+                Turn::Replaced { executable, client } => {
+                    self.upgrade = Some(Upgrade { client: client.into(), refusal: None });
+                    self.upgrades += 1;
+                    program = executable;
+                }
+                Turn::Failed(why) if self.is_named() => {
+                    let refusal = format!("{}: {why}; the old program goes on", program.display());
+                    self.upgrade = self.upgrade.take().map(|upgrade| Upgrade { refusal: Some(refusal), ..upgrade });
+                    program = THIS_PROGRAM.into();
+                }
+                Turn::Failed(why) if self.ready.is_some() => bail!(why),
+                Turn::Died(why) | Turn::Failed(why) => {
+                    tracing::error!("the daemon is gone: {why}");
+                    if !self.connection.as_ref().is_some_and(Connection::is_alive) {
+                        bail!("the daemon died, and the mount with it: {why}");
+                    }
+                    self.count_death(&why)?;
+                }
+            }
+        }
+    }
+
+    /// One daemon's life.
+    fn turn(&mut self, program: &Path) -> Result<Turn> {
+        let mut child = match self.start(program) {
+            Ok(child) => child,
+            Err(error) => return Ok(Turn::Failed(format!("{error:#}"))),
+        };
+        let mut said = Said::default();
+        // A foreign program may never say a word, while the mount stands still. Our own may have a long log to replay.
+        let deadline = self.is_named().then(|| Instant::now() + UPGRADE_MAX);
+        loop {
+            match child.hear(&self.signals, deadline.filter(|_| !said.serving))? {
+                Heard::Word(word, descriptor) => self.heed(&child, word, descriptor, &mut said),
+                Heard::Ended(status) => return Ok(said.turn(status)),
+                Heard::Nothing => return Ok(Turn::Failed(format!("not serving within {} s", UPGRADE_MAX.as_secs()))),
+            }
+        }
+    }
+
+    fn heed(&mut self, child: &Child, word: Word, descriptor: Option<OwnedFd>, said: &mut Said) {
+        match word {
+            Word::Serving { terms, version } => {
+                said.serving = true;
+                if let Some(device) = descriptor {
+                    self.connection = Some(Connection { device, terms });
+                }
+                if let Some(ready) = self.ready.take() {
+                    ready();
+                }
+                if let Some(upgrade) = self.upgrade.take() {
+                    upgrade.answer(format!("process {} of gleanfs {version} serves the mount", child.pid()));
+                }
+            }
+            // Whoever waits for it is told so by the kernel.
+            Word::Cut => self.connection = None,
+            Word::Replace { executable } => said.replace = descriptor.map(|client| (executable, client)),
+            Word::Failed { line } => said.failure = Some(line),
+        }
+    }
+
+    fn start(&self, program: &Path) -> Result<Child> {
+        let connection = self.connection.as_ref();
+        let begin = Begin { terms: connection.map(|c| c.terms), deaths: self.deaths_ever, upgrades: self.upgrades };
+        let witness = self.witness.as_fd();
+        let descriptors: Vec<BorrowedFd<'_>> =
+            std::iter::once(witness).chain(connection.map(|c| c.device.as_fd())).collect();
+        Child::start(program, &self.arguments, &begin, &descriptors)
+    }
+
+    /// Whether the program to be started is one that somebody has named, and that has not failed yet.
+    fn is_named(&self) -> bool {
+        self.upgrade.as_ref().is_some_and(|upgrade| upgrade.refusal.is_none())
+    }
+
+    /// Gives up, or waits a little where one death follows another.
+    fn count_death(&mut self, why: &str) -> Result<()> {
+        let now = Instant::now();
+        self.deaths_ever += 1;
+        self.deaths.push_back(now);
+        while self.deaths.front().is_some_and(|death| now.duration_since(*death) > DEATHS_WITHIN) {
+            self.deaths.pop_front();
+        }
+        if self.deaths.len() > self.deaths_max {
+            bail!("{} daemons died within {} s; the last: {why}", self.deaths.len(), DEATHS_WITHIN.as_secs());
+        }
+        if let doublings @ 1.. = self.deaths.len() as u32 - 1 {
+            std::thread::sleep(PAUSE_FIRST * (1 << doublings.min(DOUBLINGS_MAX)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn what_a_daemon_has_said_tells_what_its_end_means() {
+        let said = |serving, failure: Option<&str>| Said { serving, failure: failure.map(Into::into), replace: None };
+        let (well, killed) = (ExitStatus::from_raw(0), ExitStatus::from_raw(libc::SIGKILL));
+        assert!(matches!(said(true, None).turn(well), Turn::Ended));
+        assert!(matches!(said(true, None).turn(killed), Turn::Died(_)));
+        assert!(matches!(said(false, None).turn(well), Turn::Failed(_)));
+        assert!(matches!(said(false, Some("no image")).turn(killed), Turn::Failed(why) if why == "no image"));
+        let way = || Some(("new".into(), Witness::create().unwrap()));
+        let makes_way = |status| Said { replace: way(), ..said(true, None) }.turn(status);
+        assert!(matches!(makes_way(well), Turn::Replaced { executable, .. } if executable == Path::new("new")));
+        assert!(matches!(makes_way(killed), Turn::Died(_)));
+    }
+}
