@@ -25,7 +25,8 @@ pub fn keep(request: &MountRequest, lists: &[String], deaths_max: u32, ready: Re
         return Err(Failure::new("supervise: only root's mounts can be kept; leave it out"));
     }
     let arguments = arguments(request, lists);
-    supervisor::run(Supervised { arguments, deaths_max: deaths_max as usize, ready })
+    let unprivileged = request.options.run_as.is_some();
+    supervisor::run(Supervised { arguments, deaths_max: deaths_max as usize, unprivileged, ready })
         .map_err(|e| Failure::new(format_args!("{e:#}")))
 }
 

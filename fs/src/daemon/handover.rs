@@ -53,8 +53,9 @@ impl Handover {
                 Standing::Nothing
             }
         };
-        if matches!(standing, Standing::Nothing) {
-            witness.forget();
+        match standing {
+            Standing::Nothing => witness.forget(),
+            Standing::Whole(_) => witness.take_up(volume.last_lsn()),
         }
         let _ = volume.witness.set(witness);
         Ok(standing)
@@ -82,6 +83,10 @@ impl Handover {
                 "this mount has no supervisor that could start another daemon; mount with -o supervise".into(),
             );
         };
+        // The supervisor starts programs as root, also where the daemon and its user are not.
+        if !rustix::net::sockopt::socket_peercred(&client).is_ok_and(|peer| peer.uid.is_root()) {
+            return refused("only root may have another program serve a supervised mount".into());
+        }
         if let Err(error) = rustix::fs::access(&executable, Access::EXEC_OK) {
             return refused(format!("{}: {error}", executable.display()));
         }

@@ -26,7 +26,7 @@ use crate::cleaner::{Background, Cleaner, Pressure};
 use crate::control::{Server, mounts};
 use crate::device::OpenMode;
 use crate::device::lock::ImageLock;
-use crate::fuse::{self, Ended, MountOptions, Origin};
+use crate::fuse::{self, Ended, Inherited, MountOptions, Origin};
 use crate::meta::image::open_image;
 use crate::meta::volume::{Volume, VolumeOptions};
 use crate::namespace::Filesystem;
@@ -225,10 +225,11 @@ fn serve_core(
     let controls = Arc::new(Controls(Arc::clone(core)));
     let spec = core.options.source.display().to_string();
     let is_new = matches!(standing, Standing::Nothing);
-    let origin = match standing {
-        Standing::Nothing => Origin::Mount,
-        Standing::Whole(connection) => Origin::Inherited { connection, nameless: core.namespace.nameless() },
+    let inherited = match standing {
+        Standing::Nothing => None,
+        Standing::Whole(connection) => Some(Inherited { connection, nameless: core.namespace.nameless() }),
     };
+    let origin = Origin { inherited, witness: core.volume.witness.get().cloned() };
     let session = fuse::serve_over(
         origin,
         Arc::clone(&core.namespace) as Arc<dyn Namespace>,

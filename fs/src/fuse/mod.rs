@@ -32,6 +32,6 @@ pub use connection::{Connection, Terms};
 pub use control::{Control, Shutdown};
 pub use mount::image_inside;
 pub use options::MountOptions;
-pub use session::{Ended, MountedSession, Origin, serve, serve_over};
+pub use session::{Ended, Inherited, MountedSession, Origin, serve, serve_over};
 pub use stop::Stopper;
 pub use umount::Unmounter;

@@ -22,19 +22,24 @@ use super::requests::Requests;
 use super::stop::Stopper;
 use super::tracking::{Unlinked, Writers};
 use super::umount::{self, Unmounter, clear_stale};
+use crate::meta::witness::Witness;
 use crate::namespace::api::Namespace;
 use crate::types::Ino;
 
-/// Where a session's connection to the kernel comes from.
-pub enum Origin {
-    /// Mounts.
-    Mount,
-    /// Goes on with a mount that another daemon served.
-    Inherited {
-        connection: Connection,
-        /// Inodes without names that the kernel may still hold.
-        nameless: Vec<Ino>,
-    },
+/// Where a session begins.
+#[derive(Default)]
+pub struct Origin {
+    /// `None`: it mounts.
+    pub inherited: Option<Inherited>,
+    /// Has it that no request is done twice.
+    pub witness: Option<Arc<Witness>>,
+}
+
+/// A mount that another daemon served.
+pub struct Inherited {
+    pub connection: Connection,
+    /// Inodes without names that the kernel may still hold.
+    pub nameless: Vec<Ino>,
 }
 
 /// How a session ended.
@@ -68,7 +73,7 @@ pub fn serve(
     spec: &str,
     options: &MountOptions,
 ) -> Result<MountedSession> {
-    serve_over(Origin::Mount, ns, control, mountpoint, spec, options)
+    serve_over(Origin::default(), ns, control, mountpoint, spec, options)
 }
 
 /// Mounts `ns` on `mountpoint`, or goes on with the mount that is there, and begins to answer. `spec` is the device or image as the user named it,
@@ -86,7 +91,7 @@ pub fn serve_over(
     let mountpoint = prepare(mountpoint, &origin)?;
     let line = Arc::new(KernelLine::default());
     let (aside, aside_thread) = Aside::start(line.clone())?;
-    let writers = if matches!(origin, Origin::Mount) { Writers::default() } else { Writers::inherited() };
+    let writers = if origin.inherited.is_none() { Writers::default() } else { Writers::inherited() };
     let front = Arc::new(Front {
         ns: ns.clone(),
         control,
@@ -94,15 +99,16 @@ pub fn serve_over(
         aside,
         unlinked: Arc::new(Unlinked::default()),
         writers,
+        witness: origin.witness,
     });
     let (late, mut helpers) = Late::start(&front)?;
     let (held, held_thread) = Held::start()?;
     helpers.extend([held_thread, aside_thread]);
     let requests = Requests::new(Arc::clone(&front), late, held);
     let terms = requests.terms();
-    let (session, nameless) = match origin {
-        Origin::Mount => (connect(requests, &mountpoint, spec, options)?, None),
-        Origin::Inherited { connection, nameless } => {
+    let (session, nameless) = match origin.inherited {
+        None => (connect(requests, &mountpoint, spec, options)?, None),
+        Some(Inherited { connection, nameless }) => {
             (go_on(requests, &connection, session_config(spec, options))?, Some(nameless))
         }
     };
@@ -123,7 +129,7 @@ pub fn serve_over(
 
 /// The mount point as the kernel names it. A mount that waits for its daemon must not be touched: it would wait for us.
 fn prepare(mountpoint: &Path, origin: &Origin) -> Result<PathBuf> {
-    if matches!(origin, Origin::Inherited { .. }) {
+    if origin.inherited.is_some() {
         return Ok(mountpoint.to_owned());
     }
     clear_stale(mountpoint)?;

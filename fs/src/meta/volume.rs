@@ -175,7 +175,7 @@ pub struct Volume {
     pub(super) extension_count: AtomicU64,
     pub(super) last_checkpoint_lsn: AtomicU64,
     /// Where others learn what clients may know of.
-    pub witness: OnceLock<Witness>,
+    pub witness: OnceLock<Arc<Witness>>,
 }
 
 /// What a mount starts from; made by `roll_forward` and `mkfs`.

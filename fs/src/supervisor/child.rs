@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::channel::Channel;
 use super::message::{Begin, Word};
+use super::program::Program;
 use crate::fuse::signals::Signals;
 
 /// A daemon's name among processes, whatever file it was started from.
@@ -38,18 +38,18 @@ pub(super) enum Heard {
 impl Child {
     /// Starts `program` and tells it how to begin.
     pub(super) fn start(
-        program: &Path,
+        program: &Program,
         arguments: &[OsString],
         begin: &Begin,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<Self> {
         let (channel, theirs) = Channel::pair()?;
-        let process = Command::new(program)
+        let process = Command::new(program.path())
             .arg0(PROGRAM_NAME)
             .args(arguments)
             .stdin(theirs)
             .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
+            .with_context(|| format!("starting {}", program.name().display()))?;
         // A program that ended at once is heard of by its end.
         let _ = channel.send(begin, descriptors);
         let ending = pidfd_open(Pid::from_child(&process), PidfdFlags::empty())?;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
@@ -21,7 +22,7 @@ pub struct Link {
     pub deaths: u32,
     /// Daemons of this mount that made way for another.
     pub upgrades: u32,
-    pub witness: Option<Witness>,
+    pub witness: Option<Arc<Witness>>,
     /// A mount that stands already.
     pub connection: Option<Connection>,
 }
@@ -38,7 +39,7 @@ impl Link {
         let (begin, descriptors) = begin.context("the supervisor is gone")?;
         let mut descriptors = descriptors.into_iter();
         let witness = descriptors.next().context("the supervisor sent no memory")?;
-        let witness = Some(Witness::map(&witness).context("mapping the supervisor's memory")?);
+        let witness = Some(Arc::new(Witness::map(&witness).context("mapping the supervisor's memory")?));
         let connection = match begin.terms {
             None => None,
             Some(terms) => {

@@ -3,18 +3,21 @@
 //! It holds the kernel's descriptor, which keeps the connection, and a page of memory that says what clients may know of; it starts daemons, and waits. It
 //! reads no request and opens no image, so there is little in it that could fail, and it has no thread but one.
 //! A daemon that ends with the mount ends it too; one that makes way is followed by the program it names, and if that does not come to serve, by
-//! this program again; one that dies is followed by its like, unless too many die in a short time.
+//! this program again; one that dies is followed by its like, unless too many die in a short time, of whom the last is this program.
 
 mod channel;
 mod child;
 mod link;
 mod message;
+mod program;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -27,9 +30,10 @@ use crate::meta::witness::Witness;
 use child::{Child, Heard};
 pub use link::Link;
 use message::{Begin, Word};
+use program::Program;
 
-/// What daemons are started from while nobody names another program: the one that runs here, also if its file was replaced.
-const THIS_PROGRAM: &str = "/proc/self/exe";
+/// Where words for people go beside the log, which a detached process does not have.
+const KERNEL_LOG: &str = "/dev/kmsg";
 /// How long a death is held against the daemons that follow.
 const DEATHS_WITHIN: Duration = Duration::from_secs(60);
 /// Pause before a daemon that follows one death after another; doubled with each, a few times.
@@ -45,6 +49,8 @@ pub struct Supervised {
     pub arguments: Vec<OsString>,
     /// More deaths within a minute are too many: the next daemon would not live either.
     pub deaths_max: usize,
+    /// Daemons give up root's privileges, so only root's programs are started on their word.
+    pub unprivileged: bool,
     /// To be called once requests are answered.
     pub ready: Box<dyn FnOnce()>,
 }
@@ -106,6 +112,7 @@ struct Supervisor {
     witness: OwnedFd,
     connection: Option<Connection>,
     upgrade: Option<Upgrade>,
+    unprivileged: bool,
     deaths_max: usize,
     deaths: VecDeque<Instant>,
     deaths_ever: u32,
@@ -121,44 +128,81 @@ pub fn run(supervised: Supervised) -> Result<()> {
         witness: Witness::create().context("making the witness's memory")?,
         connection: None,
         upgrade: None,
+        unprivileged: supervised.unprivileged,
         deaths_max: supervised.deaths_max,
         deaths: VecDeque::new(),
         deaths_ever: 0,
         upgrades: 0,
     };
-    supervisor.serve()
+    supervisor.serve().inspect_err(|error| {
+        // Before that whoever mounts is told.
+        if supervisor.ready.is_none() {
+            tell(&format!("the mount is given up: {error:#}"));
+        }
+    })
 }
 
 impl Supervisor {
     fn serve(&mut self) -> Result<()> {
-        let mut program = PathBuf::from(THIS_PROGRAM);
+        let mut program = Program::own();
         loop {
             match self.turn(&program)? {
                 Turn::Ended => return Ok(()),
                 Turn::Replaced { executable, client } => {
                     self.upgrade = Some(Upgrade { client: client.into(), refusal: None });
-                    self.upgrades += 1;
-                    program = executable;
+                    match Program::named(&executable, self.unprivileged) {
+                        Ok(named) => {
+                            self.upgrades += 1;
+                            program = named;
+                        }
+                        // Whose program has made way goes on.
+                        Err(error) => self.refuse(format!("{}: {error:#}", executable.display())),
+                    }
                 }
                 Turn::Failed(why) if self.is_named() => {
-                    let refusal = format!("{}: {why}; the old program goes on", program.display());
-                    self.upgrade = self.upgrade.take().map(|upgrade| Upgrade { refusal: Some(refusal), ..upgrade });
-                    program = THIS_PROGRAM.into();
+                    self.refuse(format!("{}: {why}; the old program goes on", program.name().display()));
+                    program = Program::own();
                 }
                 Turn::Failed(why) if self.ready.is_some() => bail!(why),
                 Turn::Died(why) | Turn::Failed(why) => {
-                    tracing::error!("the daemon is gone: {why}");
-                    if !self.connection.as_ref().is_some_and(Connection::is_alive) {
+                    if !self.is_alive() {
                         bail!("the daemon died, and the mount with it: {why}");
                     }
-                    self.count_death(&why)?;
+                    tell(&format!("the daemon is gone, another follows: {why}"));
+                    if self.count_death(&why)? == Chance::Last {
+                        program = Program::own();
+                    }
                 }
+            }
+            if self.upgrade.is_some() && !self.is_alive() {
+                // All was made durable before the daemon made way.
+                self.refuse("the mount was ended meanwhile".into());
+                self.answer(String::new());
+                return Ok(());
             }
         }
     }
 
+    fn is_alive(&self) -> bool {
+        self.connection.as_ref().is_some_and(Connection::is_alive)
+    }
+
+    /// The program that was named does not come to serve.
+    fn refuse(&mut self, why: String) {
+        if let Some(upgrade) = &mut self.upgrade {
+            upgrade.refusal = Some(why);
+        }
+    }
+
+    /// Tells whoever asked for an upgrade what came of it.
+    fn answer(&mut self, done: String) {
+        if let Some(upgrade) = self.upgrade.take() {
+            upgrade.answer(done);
+        }
+    }
+
     /// One daemon's life.
-    fn turn(&mut self, program: &Path) -> Result<Turn> {
+    fn turn(&mut self, program: &Program) -> Result<Turn> {
         let mut child = match self.start(program) {
             Ok(child) => child,
             Err(error) => return Ok(Turn::Failed(format!("{error:#}"))),
@@ -185,9 +229,7 @@ impl Supervisor {
                 if let Some(ready) = self.ready.take() {
                     ready();
                 }
-                if let Some(upgrade) = self.upgrade.take() {
-                    upgrade.answer(format!("process {} of gleanfs {version} serves the mount", child.pid()));
-                }
+                self.answer(format!("process {} of gleanfs {version} serves the mount", child.pid()));
             }
             // Whoever waits for it is told so by the kernel.
             Word::Cut => self.connection = None,
@@ -196,7 +238,7 @@ impl Supervisor {
         }
     }
 
-    fn start(&self, program: &Path) -> Result<Child> {
+    fn start(&self, program: &Program) -> Result<Child> {
         let connection = self.connection.as_ref();
         let begin = Begin { terms: connection.map(|c| c.terms), deaths: self.deaths_ever, upgrades: self.upgrades };
         let witness = self.witness.as_fd();
@@ -211,7 +253,7 @@ impl Supervisor {
     }
 
     /// Gives up, or waits a little where one death follows another.
-    fn count_death(&mut self, why: &str) -> Result<()> {
+    fn count_death(&mut self, why: &str) -> Result<Chance> {
         let now = Instant::now();
         self.deaths_ever += 1;
         self.deaths.push_back(now);
@@ -224,7 +266,23 @@ impl Supervisor {
         if let doublings @ 1.. = self.deaths.len() as u32 - 1 {
             std::thread::sleep(PAUSE_FIRST * (1 << doublings.min(DOUBLINGS_MAX)));
         }
-        Ok(())
+        Ok(if self.deaths.len() == self.deaths_max { Chance::Last } else { Chance::More })
+    }
+}
+
+/// Whether there is another daemon after the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chance {
+    More,
+    Last,
+}
+
+/// Says `line` where people may find it.
+fn tell(line: &str) {
+    tracing::error!("{line}");
+    if let Ok(mut log) = OpenOptions::new().write(true).open(KERNEL_LOG) {
+        // One write is one line. Without the right to it there is nobody else to tell.
+        let _ = log.write_all(format!("<3>gleanfs: {line}\n").as_bytes());
     }
 }
 
@@ -244,7 +302,7 @@ mod tests {
         assert!(matches!(said(false, Some("no image")).turn(killed), Turn::Failed(why) if why == "no image"));
         let way = || Some(("new".into(), Witness::create().unwrap()));
         let makes_way = |status| Said { replace: way(), ..said(true, None) }.turn(status);
-        assert!(matches!(makes_way(well), Turn::Replaced { executable, .. } if executable == Path::new("new")));
+        assert!(matches!(makes_way(well), Turn::Replaced { executable, .. } if executable == std::path::Path::new("new")));
         assert!(matches!(makes_way(killed), Turn::Died(_)));
     }
 }
