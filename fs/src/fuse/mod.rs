@@ -7,6 +7,8 @@
 //! Session threads never wait for the kernel (what must is handed [`aside`]), so that the kernel may always wait for them. Nor do they wait
 //! for room ([`late`]) or sleep to slow writers down ([`held`]), so that reads and lookups are answered whatever writers do.
 
+#[cfg(test)]
+mod again;
 mod aside;
 mod attr;
 mod buffers;

@@ -277,11 +277,15 @@ impl Filesystem for Requests {
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        or_later!(self, req, Names, own(name), |front| front.unlink(place(parent, name)), |outcome| empty(reply, outcome));
+        or_later!(self, req, Names, own(name), |front| front.unlink(place(parent, name)), |outcome| empty(
+            reply, outcome
+        ));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        or_later!(self, req, Names, own(name), |front| front.rmdir(place(parent, name)), |outcome| empty(reply, outcome));
+        or_later!(self, req, Names, own(name), |front| front.rmdir(place(parent, name)), |outcome| empty(
+            reply, outcome
+        ));
     }
 
     fn rename(

@@ -50,12 +50,14 @@ pub enum Ended {
     Stopped,
 }
 
-/// A mounted filesystem. Dropping it unmounts (lazily if it must) and waits for the last request.
+/// A mounted filesystem. Dropping it unmounts (lazily if it must) and waits for the last request; a mount that was there before us stays, for another
+/// daemon to go on with.
 pub struct MountedSession {
     unmounter: Unmounter,
     ns: Arc<dyn Namespace>,
     stopper: Arc<Stopper>,
     connection: Connection,
+    was_there: bool,
     threads: Option<Threads>,
 }
 
@@ -88,10 +90,11 @@ pub fn serve_over(
     spec: &str,
     options: &MountOptions,
 ) -> Result<MountedSession> {
-    let mountpoint = prepare(mountpoint, &origin)?;
+    let was_there = origin.inherited.is_some();
+    let mountpoint = prepare(mountpoint, was_there)?;
     let line = Arc::new(KernelLine::default());
     let (aside, aside_thread) = Aside::start(line.clone())?;
-    let writers = if origin.inherited.is_none() { Writers::default() } else { Writers::inherited() };
+    let writers = if was_there { Writers::inherited() } else { Writers::default() };
     let front = Arc::new(Front {
         ns: ns.clone(),
         control,
@@ -122,14 +125,19 @@ pub fn serve_over(
         take_over(&front, &line, &terms, nameless)?;
     }
     drop(front);
-    let run = start(session).inspect_err(|_| detach(&unmounter))?;
+    let run = start(session).inspect_err(|_| {
+        if !was_there {
+            detach(&unmounter);
+        }
+    })?;
     set_read_ahead(&mount, options.read_ahead_bytes);
-    Ok(MountedSession { unmounter, ns, stopper, connection, threads: Some(Threads { session: run, helpers }) })
+    let threads = Some(Threads { session: run, helpers });
+    Ok(MountedSession { unmounter, ns, stopper, connection, was_there, threads })
 }
 
 /// The mount point as the kernel names it. A mount that waits for its daemon must not be touched: it would wait for us.
-fn prepare(mountpoint: &Path, origin: &Origin) -> Result<PathBuf> {
-    if origin.inherited.is_some() {
+fn prepare(mountpoint: &Path, is_there: bool) -> Result<PathBuf> {
+    if is_there {
         return Ok(mountpoint.to_owned());
     }
     clear_stale(mountpoint)?;
@@ -230,7 +238,9 @@ impl MountedSession {
 impl Drop for MountedSession {
     fn drop(&mut self) {
         if self.threads.is_some() {
-            detach(&self.unmounter);
+            if !self.was_there || self.stopper.stop().is_err() {
+                detach(&self.unmounter);
+            }
             if let Err(error) = self.join() {
                 tracing::warn!("{error:#}");
             }

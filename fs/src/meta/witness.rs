@@ -49,7 +49,10 @@ struct Slot {
 enum Purpose {
     Anybody,
     /// The request in this slot.
-    Request { slot: usize, is_done: bool },
+    Request {
+        slot: usize,
+        is_done: bool,
+    },
     Nobody,
 }
 

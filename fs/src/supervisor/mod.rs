@@ -302,7 +302,9 @@ mod tests {
         assert!(matches!(said(false, Some("no image")).turn(killed), Turn::Failed(why) if why == "no image"));
         let way = || Some(("new".into(), Witness::create().unwrap()));
         let makes_way = |status| Said { replace: way(), ..said(true, None) }.turn(status);
-        assert!(matches!(makes_way(well), Turn::Replaced { executable, .. } if executable == std::path::Path::new("new")));
+        assert!(
+            matches!(makes_way(well), Turn::Replaced { executable, .. } if executable == std::path::Path::new("new"))
+        );
         assert!(matches!(makes_way(killed), Turn::Died(_)));
     }
 }
