@@ -14,6 +14,6 @@ fn a_mount_outlives_its_daemons() {
     if let Some(why) = unmountable() {
         return skip(why);
     }
-    let words = "test --size-mib 128 --upgrades 3 --kills 2 --losses 1 --clients 2";
+    let words = "test --size-mib 128 --upgrades 3 --kills 2 --losses 1 --once 3 --ends 1 --clients 2";
     upgrade::run(&Line::parse_from(words.split(' ')).options).unwrap_or_else(|why| panic!("{why:#}"));
 }

@@ -263,12 +263,12 @@ fn serve_core(
     }
     let stopped = matches!(served, Ok(Ended::Stopped));
     let outcome = served.and(ended);
-    if stopped {
-        // The mount does not end here, so nobody is told of its end.
-        drop(server);
-        core.handover.finish(&outcome)?;
-    } else if let Some(server) = server {
+    // Whoever waits for the end of a mount that another daemon goes on with unmounts it just now: then this is the last word of it.
+    if let Some(server) = server {
         server.finish(outcome.as_ref().map(|_| ()).map_err(|e| format!("{e:#}")));
+    }
+    if stopped {
+        core.handover.finish(&outcome)?;
     }
     outcome
 }

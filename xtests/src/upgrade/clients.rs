@@ -114,16 +114,21 @@ pub(super) fn write_blocks(directory: &Path, clients: u32) -> Result<()> {
 
 /// Reads a block past the kernel's cache, so that there is a request each time.
 pub(super) fn read_only(directory: &Path, client: u64, round: u64) -> Result<()> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(blocks_of(directory, client))?;
     let index = round % BLOCKS;
+    let seen = see_stored(&blocks_of(directory, client), index)?;
+    ensure!(seen == Seen::Whole(Stamp { file: client, index, version: 0 }), "block {index}: {seen:?}");
+    Ok(())
+}
+
+/// What the daemon says of a block.
+pub(super) fn see_stored(path: &Path, index: u64) -> Result<Seen> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path)?;
     let mut block = vec![0; 2 * BLOCK];
     // O_DIRECT wants aligned memory.
     let from = block.as_ptr().align_offset(BLOCK);
     let block = &mut block[from..from + BLOCK];
     file.read_exact_at(block, index * BLOCK as u64)?;
-    let seen = see(block);
-    ensure!(seen == Seen::Whole(Stamp { file: client, index, version: 0 }), "block {index}: {seen:?}");
-    Ok(())
+    Ok(see(block))
 }
 
 /// fio, which writes and verifies beside the clients.

@@ -4,9 +4,13 @@
 //! replaced again and again; no client may see an error, and nothing may be lost.
 //! *Kills*: with everything synced, and readers that always have a request under way, the daemon is killed; again no error. Then it is killed after
 //! an operation that was answered and not synced: the mount must be usable, what was synced be there, and whoever held the lost file be told.
+//! *Once*: it is killed between an operation and its answer, which must not be done twice.
+//! *Ends*: supervisors that are killed or give up, and unmounting in the middle.
 
 mod clients;
+mod ends;
 mod kept;
+mod once;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -32,6 +36,12 @@ pub struct Options {
     /// Kills after something that was not synced
     #[arg(long, default_value_t = 3)]
     pub losses: u32,
+    /// Kills between an operation and its answer
+    #[arg(long, default_value_t = 10)]
+    pub once: u32,
+    /// Unmounts in the middle of an upgrade
+    #[arg(long, default_value_t = 3)]
+    pub ends: u32,
     /// Clients
     #[arg(long, default_value_t = 3)]
     pub clients: u32,
@@ -45,15 +55,18 @@ const DEATHS_MAX: u32 = 1_000_000;
 /// A program that ends without a word.
 const NO_DAEMON: &str = "/bin/false";
 
-/// Runs all three.
+/// Runs all of it.
 pub fn run(options: &Options) -> Result<()> {
     refuses_without_supervisor(&options.setup)?;
-    let mut setup = options.setup.clone();
-    setup.options = format!("{},supervise={DEATHS_MAX}", setup.options);
+    ends::run(&options.setup, options.ends)?;
+    let setup = options.setup.with(&format!("supervise={DEATHS_MAX}"));
     let volume = setup.make()?;
     upgrades(&volume, options).context("upgrades")?;
     kills(&volume, options).context("kills")?;
     losses(&volume, options).context("kills after something that was not synced")?;
+    volume.end()?;
+    let volume = setup.with("dirsync").make()?;
+    once::run(&volume, options.once).context("kills between an operation and its answer")?;
     volume.end()
 }
 
@@ -78,7 +91,7 @@ fn upgrades(volume: &Volume, options: &Options) -> Result<()> {
         let outcome = volume.order(&["upgrade", "--executable", &program[usize::from(!bad)]]);
         ensure!(outcome.is_err() == bad, "upgrade {round}: {outcome:?}");
         ensure!(volume.status()?.pid != before, "upgrade {round}: process {before} still serves");
-        kept.verify().with_context(|| format!("after upgrade {round}"))?;
+        kept.verify(false).with_context(|| format!("after upgrade {round}"))?;
     }
     if let Some(mut fio) = fio {
         ensure!(fio.wait()?.success(), "fio's verification failed");
@@ -100,7 +113,7 @@ fn kills(volume: &Volume, options: &Options) -> Result<()> {
         check_interrupt()?;
         clients.await_progress()?;
         volume.kill_daemon()?;
-        kept.verify().with_context(|| format!("after kill {round}"))?;
+        kept.verify(true).with_context(|| format!("after kill {round}"))?;
         volume.order(&["sync"])?;
     }
     let seen = clients.end()?;
