@@ -10,7 +10,7 @@ use super::mounts::{self, MountEntry};
 use super::{LINE_BYTES_MAX, address};
 
 /// How often, and with what pause between, a mount that answers is asked for its socket.
-const FOLLOWER_TRIES: u32 = 50;
+const FOLLOWER_TRIES: u32 = 250;
 const FOLLOWER_PAUSE: Duration = Duration::from_millis(20);
 
 /// A connection to the daemon of a mount.

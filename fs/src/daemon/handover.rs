@@ -97,6 +97,9 @@ impl Handover {
             return refused(format!("what is not durable would be lost: {error}"));
         }
         let mut wanted = self.wanted.lock();
+        if wanted.is_some() {
+            return refused("this mount is being handed over already".into());
+        }
         *wanted = Some((executable, client));
         match stopper.stop() {
             Ok(()) => None,

@@ -91,7 +91,7 @@ impl Kept {
         ensure!(self.listed.len() == NAMES, "of {NAMES} names {} were listed", self.listed.len());
         let before = rustix::fs::statvfs(volume.target())?.f_bfree;
         drop((self.nameless, self.locked, self.mapped));
-        for _ in 0..500 {
+        for _ in 0..3000 {
             if rustix::fs::statvfs(volume.target())?.f_bfree > before {
                 return Ok(std::fs::remove_dir_all(&self.directory)?);
             }
