@@ -1,7 +1,7 @@
 //! Taking a mount over from a daemon before us, and making way for one after us.
 
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +10,7 @@ use rustix::fs::Access;
 
 use crate::control::status::Supervision;
 use crate::control::{Response, server};
-use crate::fuse::{Connection, Stopper};
+use crate::fuse::{Connection, Stopper, umount};
 use crate::meta::volume::Volume;
 use crate::meta::witness::Witness;
 use crate::supervisor::Link;
@@ -38,7 +38,7 @@ impl Handover {
 
     /// The connection that `volume` may go on with. When operations that clients know of are lost, their files, names and caches must not
     /// be taken for what the volume holds now: then the mount is cut off from them, loudly, and made anew.
-    pub(super) fn take_up(link: Option<&mut Link>, volume: &Volume) -> Result<Standing> {
+    pub(super) fn take_up(link: Option<&mut Link>, volume: &Volume, target: &Path) -> Result<Standing> {
         let Some(link) = link else { return Ok(Standing::Nothing) };
         let Some(witness) = link.witness.take() else { return Ok(Standing::Nothing) };
         let standing = match link.connection.take() {
@@ -46,10 +46,12 @@ impl Handover {
             Some(connection) if witness.accepted() <= volume.last_lsn() => Standing::Whole(connection),
             Some(connection) => {
                 tell_loss(&witness, volume);
-                drop(connection);
-                // Before the witness forgets: nobody may go on with this connection if we fail from here on. The dead mount stays, and hides
-                // the directory below it, until it is cleared away for the next.
+                // Before the witness forgets: nobody may go on with this connection if we fail from here on.
                 link.cut().context("telling the supervisor")?;
+                // The supervisor may not have let go yet, and a mount that is alive must not get another on top.
+                if connection.is_alive() {
+                    umount::cut_off(target)?;
+                }
                 Standing::Nothing
             }
         };

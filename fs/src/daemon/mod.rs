@@ -293,7 +293,7 @@ impl Core {
                 placement: Box::new(NoSeparation),
             },
         )?);
-        let standing = Handover::take_up(link.as_mut(), &volume)?;
+        let standing = Handover::take_up(link.as_mut(), &volume, &options.target)?;
         let cleaner = Cleaner::new(Arc::clone(&volume), Box::new(victim::Greedy), inline);
         let around_victims = surroundings_of_victims(&cleaner);
         let advice = advised

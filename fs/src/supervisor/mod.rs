@@ -165,7 +165,7 @@ impl Supervisor {
                 }
                 Turn::Failed(why) if self.ready.is_some() => bail!(why),
                 Turn::Died(why) | Turn::Failed(why) => {
-                    if !self.is_alive() {
+                    if self.is_over() {
                         bail!("the daemon died, and the mount with it: {why}");
                     }
                     tell(&format!("the daemon is gone, another follows: {why}"));
@@ -174,7 +174,7 @@ impl Supervisor {
                     }
                 }
             }
-            if self.upgrade.is_some() && !self.is_alive() {
+            if self.upgrade.is_some() && self.is_over() {
                 // All was made durable before the daemon made way.
                 self.refuse("the mount was ended meanwhile".into());
                 self.answer(String::new());
@@ -183,8 +183,9 @@ impl Supervisor {
         }
     }
 
-    fn is_alive(&self) -> bool {
-        self.connection.as_ref().is_some_and(Connection::is_alive)
+    /// Whether the mount has ended under us. One that was cut off has not: the next daemon makes it anew, also if the one before died over it.
+    fn is_over(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| !connection.is_alive())
     }
 
     /// The program that was named does not come to serve.
