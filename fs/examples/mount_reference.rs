@@ -29,5 +29,5 @@ fn main() -> Result<()> {
     }
     let session = serve(Arc::new(Reference::new()), Arc::new(NoControl), &mountpoint, "reference", &options)?;
     signals.unmount_on_arrival(session.unmounter())?;
-    session.wait()
+    session.wait().map(drop)
 }

@@ -20,5 +20,6 @@ pub mod namespace;
 pub mod proxy;
 pub mod repair;
 pub mod scrub;
+pub mod supervisor;
 pub mod trial;
 pub mod types;

@@ -197,6 +197,42 @@ fn a_daemon_that_became_the_images_owner_does_all_that_a_daemon_does() {
 }
 
 #[test]
+fn daemons_that_follow_one_another_all_become_the_images_owner() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = passable();
+    let image = scratch.image("disk.img", "64M");
+    chown(&image, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    let options = format!("setuid={SOMEBODY},supervise,trust=fallback");
+    let mount = scratch.mount(image.to_str().unwrap(), "mnt", &options);
+    let pid = || mount.status()["pid"].as_i64().unwrap() as i32;
+    let is_somebodys = |pid| assert_eq!(Status::of(pid).unwrap().says("Uid"), [&*SOMEBODY.to_string(); 4]);
+    let mut file = File::create(mount.path().join("data")).unwrap();
+    let at = mount.path().to_str().unwrap().to_owned();
+    let (first, copy) = (pid(), scratch.path("roots"));
+    is_somebodys(first);
+    fs::copy(program(), &copy).unwrap();
+    let upgrade = ["ctl", &*at, "upgrade", "--executable", copy.to_str().unwrap()];
+    // The supervisor is root: what somebody names, or could change, must not be started by it.
+    let why = String::from_utf8(as_somebody(&scratch, program(), &upgrade).stderr).unwrap();
+    assert!(why.contains("only root"), "{why}");
+    assert_eq!(pid(), first);
+    fs::set_permissions(&copy, Permissions::from_mode(0o777)).unwrap();
+    let why = String::from_utf8(gleanfs(&upgrade).output().unwrap().stderr).unwrap();
+    assert!(why.contains("must be root's"), "{why}");
+    fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
+    said(&upgrade);
+    let last = pid();
+    assert_ne!(last, first);
+    is_somebodys(last);
+    file.write_all(b"written through both").unwrap();
+    file.sync_all().unwrap();
+    drop((file, mount));
+    assert!(said(&["fsck", image.to_str().unwrap()]).contains("clean;"));
+}
+
+#[test]
 fn a_mapped_tail_shows_nothing_of_another_file() {
     if !can_mount() {
         return;

@@ -28,6 +28,7 @@ pub mod sqlite;
 pub mod steady;
 pub mod table;
 pub mod testdisk;
+pub mod upgrade;
 pub mod volume;
 pub mod workers;
 

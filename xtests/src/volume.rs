@@ -360,7 +360,8 @@ fn is_mount_point(path: &Path) -> Result<bool> {
     Ok(std::fs::metadata(path)?.dev() != std::fs::metadata(above)?.dev())
 }
 
-fn await_end(process: &OwnedFd) -> Result<()> {
+/// Returns once the process is gone.
+pub(crate) fn await_end(process: &OwnedFd) -> Result<()> {
     poll(&mut [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)], None)?;
     Ok(())
 }

@@ -42,6 +42,7 @@ use crate::proxy::Authority;
 use crate::proxy::learner::Learning;
 use crate::proxy::service::{self, AdviceOptions};
 use crate::repair::{self, Consent, Outcome, RepairOptions};
+use crate::supervisor::Link;
 use crate::types::BLOCK_SIZE;
 
 /// What users get of a device that has segments enough.
@@ -190,9 +191,9 @@ fn make_zones(path: &Path, options: &MkfsOptions, zoned: &ZonedOptions) -> Resul
     Ok(())
 }
 
-/// Mounts and serves until the mount ends; calls `mounted` once requests are answered. Returns after the last
-/// checkpoint is durable.
-pub fn serve(request: &MountRequest, mounted: Ready) -> Result<()> {
+/// Mounts (or goes on with what `link` holds) and serves until the mount ends; calls `mounted` once requests are answered. Returns
+/// after the last checkpoint is durable.
+pub fn serve(request: &MountRequest, mounted: Ready, link: Option<Link>) -> Result<()> {
     let options = daemon_options(request);
     let asks = !options.read_only && options.advice.authority != Authority::Earned(TrustLevel::Fallback);
     let missing = options.advice.library.clone().err().filter(|_| asks);
@@ -203,7 +204,7 @@ pub fn serve(request: &MountRequest, mounted: Ready) -> Result<()> {
         }
         mounted();
     });
-    daemon::serve(options, told).map_err(|e| Failure::new(format_args!("{e:#}")))
+    daemon::serve(options, told, link).map_err(|e| Failure::new(format_args!("{e:#}")))
 }
 
 fn daemon_options(request: &MountRequest) -> DaemonOptions {
@@ -324,6 +325,7 @@ fn fuse_options(options: &MountOptions) -> fuse::MountOptions {
         allow_other: kernel.allow_other.unwrap_or(default.allow_other),
         writeback: options.writeback,
         threads: options.threads.map_or(default.threads, usize::from),
+        outlives: options.supervise.is_some(),
         ..default
     }
 }

@@ -1,10 +1,10 @@
 //! `gleanfs ctl`: talks to the daemon of a mount.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 
-use super::failure::{Failure, Result};
+use super::failure::{About, Failure, Result};
 use crate::control::client::ClientError;
 use crate::control::{Client, Request, Response};
 
@@ -23,6 +23,7 @@ Examples:
   gleanfs ctl /mnt policy greedy      another fallback policy from the next decision on
   gleanfs ctl /mnt scrub              read and verify everything, in the background and politely
   gleanfs ctl /mnt scrub start --wait the same with a status: 0 if all is sound, 4 if something is damaged
+  gleanfs ctl /mnt upgrade            this very program takes a supervised mount over from the one that serves it
   gleanfs ctl /mnt record run.tel.gz  what placement and cleaner see, choose and bring about, until ^C: a trace for gleanfs sim
 
 Root and the user who mounted may do this.")]
@@ -49,6 +50,12 @@ enum What {
     Policy { name: String },
     /// Read and verify everything on the mount, in the background
     Scrub(scrub::Args),
+    /// Have another version of the program serve the mount; files stay open, and programs see a pause
+    Upgrade {
+        /// The program that is to serve [this one]
+        #[arg(long, value_name = "PATH")]
+        executable: Option<PathBuf>,
+    },
     /// Record what is written, moved, removed and cleaned
     Record(record::Args),
 }
@@ -80,6 +87,7 @@ pub fn run(arguments: &Args) -> Result<()> {
         What::Gc { what: Gc::Run } => Request::GcRun,
         What::Gc { what } => Request::Gc { on: matches!(what, Gc::On) },
         What::Policy { name } => Request::Policy { name: name.clone() },
+        What::Upgrade { executable } => Request::Upgrade { executable: absolute_program(executable.as_deref())? },
         What::Record(_) | What::Scrub(_) => unreachable!("they have conversations of their own"),
     };
     let response = client.ask(&request)?;
@@ -93,6 +101,14 @@ pub fn run(arguments: &Args) -> Result<()> {
         (_, other) => return Err(unexpected(&other)),
     }
     Ok(())
+}
+
+/// The program named, or this one.
+fn absolute_program(named: Option<&Path>) -> Result<PathBuf> {
+    match named {
+        Some(path) => path.canonicalize().about(path.display()),
+        None => std::env::current_exe().about("finding this program"),
+    }
 }
 
 /// The daemon is of another version and answers what was not asked.

@@ -71,7 +71,8 @@ fn answer(to_parent: &Mutex<Option<File>>, bytes: &[u8]) {
     }
 }
 
-fn let_go_of_terminal() -> std::io::Result<()> {
+/// Has the standard streams read and write nothing, and the working directory be in nobody's way.
+pub fn let_go_of_terminal() -> std::io::Result<()> {
     std::env::set_current_dir("/")?;
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     for standard in 0..=2 {

@@ -126,7 +126,7 @@ fn run_mount(line: &MountLine) -> Result<()> {
     if line.fake {
         return Ok(());
     }
-    mount::mount(&line.source, &line.target, options, false)
+    mount::mount(&line.source, &line.target, options, &line.options, false)
 }
 
 /// `fsck.gleanfs [-a|-p|-y|-n] [-f] [-V|-v] [-T] [-C[FD]] DEVICE`, see fsck(8), "Filesystem specific options".

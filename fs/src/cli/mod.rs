@@ -23,6 +23,7 @@ pub mod progress;
 pub mod recognize;
 pub mod sim;
 pub mod size;
+mod supervised;
 pub mod tune;
 pub mod umount;
 
@@ -81,6 +82,9 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if arguments.get(1).is_some_and(|word| word == ADVISOR) {
         assemble::advise(arguments.into_iter().skip(2));
+    }
+    if arguments.get(1).is_some_and(|word| word == supervised::DAEMON) {
+        return supervised::serve(&arguments[2..]);
     }
     if arguments.get(1).is_some_and(|word| word == TRAINER) {
         assemble::train(arguments.into_iter().skip(2));

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::failure::{About, Failure, Result};
 use super::options::MountOptions;
-use super::{assemble, daemon, umount};
+use super::{assemble, daemon, supervised, umount};
 use crate::control::client::ClientError;
 use crate::control::{Client, mounts};
 
@@ -38,6 +38,8 @@ Options for -o, separated by commas:
   writeback=on|off       the kernel's writeback cache; off: a full disk is seen by write(2) itself [on]
   threads=N, heads=N     FUSE threads, log heads for data
   setuid=USER            let the daemon become this user, who owns the image, once all is open
+  supervise[=N]          another process holds the mount, so that it outlives its daemon, until more than N
+                         die within a minute [5]; root only; see also gleanfs ctl MNT upgrade
 and those of mount(8): nosuid, nodev, noexec, noatime, sync, allow_other, remount, _netdev, nofail, x-...
 
 Examples:
@@ -74,22 +76,26 @@ pub struct MountRequest {
 pub fn run(arguments: &Args) -> Result<()> {
     let options =
         MountOptions::parse(arguments.options.iter().map(String::as_str)).map_err(|f| f.status(STATUS_INVOCATION))?;
-    mount(&arguments.path, &arguments.mount_point, options, arguments.foreground)
+    mount(&arguments.path, &arguments.mount_point, options, &arguments.options, arguments.foreground)
 }
 
-/// Mounts `source` on `target` (or hands a remount on to mount(8)).
-pub fn mount(source: &Path, target: &Path, options: MountOptions, foreground: bool) -> Result<()> {
+/// Mounts `source` on `target` (or hands a remount on to mount(8)). `lists` is what `options` were read from.
+pub fn mount(source: &Path, target: &Path, options: MountOptions, lists: &[String], foreground: bool) -> Result<()> {
     if options.remount {
         return remount(target, &options);
     }
     let request = request(source, target, options, foreground).map_err(|failure| failure.status(STATUS_FAILED))?;
-    let failed = |failure: Failure| failure.status(STATUS_FAILED);
+    let serve = |ready| match request.options.supervise {
+        Some(deaths_max) => supervised::keep(&request, lists, deaths_max, ready),
+        None => assemble::serve(&request, ready, None),
+    };
     if foreground {
         log_to_stderr();
-        assemble::serve(&request, Box::new(|| ())).map_err(failed)
+        serve(Box::new(|| ()))
     } else {
-        daemon::detached(|ready| assemble::serve(&request, ready)).map_err(failed)
+        daemon::detached(serve)
     }
+    .map_err(|failure| failure.status(STATUS_FAILED))
 }
 
 fn request(source: &Path, target: &Path, options: MountOptions, foreground: bool) -> Result<MountRequest> {
@@ -177,7 +183,7 @@ fn remount_words(options: &MountOptions) -> String {
     words.join(",")
 }
 
-fn log_to_stderr() {
+pub(super) fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GLEANFS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     // Fails only if a log is set up already, and then that one serves.

@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use super::failure::{Failure, Result};
 use super::size::Size;
 
+/// Deaths of daemons within a minute that a supervisor takes, unless told otherwise.
+const DEATHS_MAX: u32 = 5;
+
 /// When the cleaner runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GcMode {
@@ -109,6 +112,8 @@ pub struct MountOptions {
     pub kernel: KernelFlags,
     /// Change the flags of a mount that stands (handed on to mount(8)).
     pub remount: bool,
+    /// Another process keeps the mount while daemons come and go, until more than so many die within a minute.
+    pub supervise: Option<u32>,
 }
 
 impl Default for KernelFlags {
@@ -150,6 +155,7 @@ impl Default for MountOptions {
             run_as: None,
             kernel: KernelFlags::default(),
             remount: false,
+            supervise: None,
         }
     }
 }
@@ -200,6 +206,13 @@ impl MountOptions {
             }
             "checkpoint" => self.checkpoint_secs = number(name, value, 1, 86_400)?,
             "deadline" => self.deadline_us = number(name, value, 1, 60_000_000)?,
+            "supervise" => {
+                self.supervise = match value {
+                    Some("off") => None,
+                    None => Some(DEATHS_MAX),
+                    Some(_) => Some(number(name, value, 1, 1_000_000)?),
+                }
+            }
             "writeback" => self.writeback = choice(name, value, &[("on", true), ("off", false)])?,
             "threads" => self.threads = Some(number(name, value, 1, 256)? as u16),
             "heads" => self.heads = Some(number(name, value, 1, 15)? as u8),
@@ -394,6 +407,9 @@ mod tests {
         assert!(options.read_only);
         assert_eq!((parse("noatime").learn, parse("learn=on").learn), (Learn::Off, Learn::On));
         assert_eq!(parse("setuid=someone").run_as.as_deref(), Some("someone"));
+        let supervise = |list| parse(list).supervise;
+        assert_eq!((supervise("supervise"), supervise("supervise=7,ro")), (Some(DEATHS_MAX), Some(7)));
+        assert_eq!(supervise("supervise,supervise=off"), None);
         let options = parse("trust=forced,advise=victims");
         assert_eq!((options.trust_max, options.advise), (TrustMax::Forced, Advise::Victims));
     }

@@ -45,7 +45,7 @@ pub fn run(arguments: &Args) -> Result<()> {
 pub fn end(target: &Path, lazy: bool) -> Result<()> {
     let mount = find(target)?;
     let shown = mount.target.display();
-    let daemon = match Daemon::listen(&mount) {
+    let daemon = match Daemon::find(&mount) {
         Ok(daemon) => Some(daemon),
         // A dead daemon: nothing is left to wait for, and the mount is only in the way.
         Err(ClientError::NoDaemon(_) | ClientError::Closed | ClientError::Io(_)) => None,
@@ -89,6 +89,14 @@ struct Daemon {
 }
 
 impl Daemon {
+    /// Listens to the daemon, or to the one that follows if it makes way for another just now.
+    fn find(mount: &MountEntry) -> std::result::Result<Self, ClientError> {
+        match Self::listen(mount) {
+            Err(ClientError::Closed | ClientError::Io(_)) => Self::listen(mount),
+            listening => listening,
+        }
+    }
+
     /// Makes what is there durable, so that little is left to do at the end, and asks to be told of that end.
     fn listen(mount: &MountEntry) -> std::result::Result<Self, ClientError> {
         let mut waiting = Client::connect_to(mount)?;

@@ -3,10 +3,15 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use super::message::{Request, Response};
 use super::mounts::{self, MountEntry};
 use super::{LINE_BYTES_MAX, address};
+
+/// How often, and with what pause between, a mount that answers is asked for its socket.
+const FOLLOWER_TRIES: u32 = 250;
+const FOLLOWER_PAUSE: Duration = Duration::from_millis(20);
 
 /// A connection to the daemon of a mount.
 #[derive(Debug)]
@@ -35,7 +40,7 @@ pub enum ClientError {
 }
 
 impl Client {
-    /// Connects to the daemon that serves the mount at `mount_point`, without touching the mount itself.
+    /// Connects to the daemon that serves the mount at `mount_point`. The mount itself is touched only if nobody listens.
     pub fn connect(mount_point: &Path) -> Result<Self, ClientError> {
         let shown = mount_point.display().to_string();
         let mount = mounts::at(mount_point)?.ok_or_else(|| ClientError::NotMounted(shown.clone()))?;
@@ -48,8 +53,7 @@ impl Client {
     /// The same for a mount that has been looked up already.
     pub fn connect_to(mount: &MountEntry) -> Result<Self, ClientError> {
         let shown = mount.target.display().to_string();
-        let stream =
-            UnixStream::connect_addr(&address(mount.device)?).map_err(|_| ClientError::NoDaemon(shown.clone()))?;
+        let stream = reach(mount)?.ok_or_else(|| ClientError::NoDaemon(shown.clone()))?;
         let peer = rustix::net::sockopt::socket_peercred(&stream).map_err(io::Error::from)?;
         // Anybody may bind an abstract name, so the daemon is believed only if it is root or ourselves.
         if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() && !rustix::process::geteuid().is_root() {
@@ -88,6 +92,22 @@ impl Client {
         self.send(request)?;
         self.receive()
     }
+}
+
+/// A daemon of a supervised mount may be followed by another just now: the mount answers when that one serves, and its socket is there soon after. `None`:
+/// the mount is dead, not ours to look at, or served by nobody who listens here.
+fn reach(mount: &MountEntry) -> io::Result<Option<UnixStream>> {
+    let address = address(mount.device)?;
+    for _ in 0..FOLLOWER_TRIES {
+        if let Ok(stream) = UnixStream::connect_addr(&address) {
+            return Ok(Some(stream));
+        }
+        if rustix::fs::statfs(&mount.target).is_err() {
+            return Ok(None);
+        }
+        std::thread::sleep(FOLLOWER_PAUSE);
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

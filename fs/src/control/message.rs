@@ -1,5 +1,7 @@
 //! What is said over the control socket: one JSON value per line, each request answered by one response.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::status::Status;
@@ -43,6 +45,10 @@ pub enum Request {
     /// Undo the last such switch: return to the model before.
     ModelRollback,
     ModelList,
+    /// Let this program (an absolute path) serve the mount from now on; answered by whoever serves then.
+    Upgrade {
+        executable: PathBuf,
+    },
     /// Answered once the mount has ended and its state is durable, or with the error that prevented it.
     AwaitEnd,
 }

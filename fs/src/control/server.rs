@@ -8,6 +8,7 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -31,8 +32,13 @@ const LONG_MAX: usize = 4;
 
 /// What a mount does when it is asked. Requests that take long come from threads of their own, all others one at a time.
 pub trait ControlTarget: Send + Sync + 'static {
-    /// Answers anything but [`Request::AwaitEnd`], which the server keeps to itself.
+    /// Answers anything but [`Request::AwaitEnd`], which the server keeps to itself, and [`Request::Upgrade`].
     fn handle(&self, request: Request) -> Response;
+
+    /// Begins to make way for the program `executable`. Without a refusal `client` is answered by another process.
+    fn make_way(&self, _executable: PathBuf, _client: UnixStream) -> Option<Response> {
+        Some(Response::Refused("whoever serves this stays".into()))
+    }
 }
 
 /// A control socket that is being served.
@@ -205,6 +211,13 @@ fn serve(
                 None => return Ok(Next::Elsewhere),
                 Some(refusal) => refusal,
             },
+            Ok(Request::Upgrade { .. }) if !shared.state().parked.is_empty() => {
+                Response::Refused("somebody waits for the end of this mount".into())
+            }
+            Ok(Request::Upgrade { executable }) => match target.make_way(executable, client.try_clone()?) {
+                None => return Ok(Next::Elsewhere),
+                Some(refusal) => refusal,
+            },
             Ok(request) if request.takes_long() => match set_apart(shared, client, target, request)? {
                 None => return Ok(Next::Elsewhere),
                 Some(refusal) => refusal,
@@ -283,7 +296,8 @@ fn park(shared: &Shared, client: &UnixStream) -> io::Result<Option<Response>> {
     Ok(None)
 }
 
-fn send(client: &mut UnixStream, response: &Response) -> io::Result<()> {
+/// Answers a client.
+pub fn send(client: &mut UnixStream, response: &Response) -> io::Result<()> {
     let mut line = serde_json::to_vec(response)?;
     line.push(b'\n');
     client.write_all(&line)

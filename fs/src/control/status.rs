@@ -43,6 +43,20 @@ pub struct Status {
     pub stalls: Vec<Stall>,
     pub memory: Memory,
     pub protection: Protection,
+    /// `None`: the mount ends with its daemon.
+    #[serde(default)]
+    pub supervision: Option<Supervision>,
+}
+
+/// What became of a supervised mount's daemons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supervision {
+    /// The supervisor is there.
+    pub watched: bool,
+    /// Daemons before this one that died.
+    pub deaths: u32,
+    /// Daemons before this one that made way.
+    pub upgrades: u32,
 }
 
 /// Bytes written, by whom and where.

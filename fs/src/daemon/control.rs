@@ -1,7 +1,8 @@
 //! What the control socket and ioctls ask of a mount.
 
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,8 +67,12 @@ impl ControlTarget for Controls {
             Request::ModelUse { path } => said(core.advice.use_model(Path::new(&path))),
             Request::ModelRollback => said(core.advice.rollback()),
             Request::ModelList => core.advice.models().map_or_else(Response::Refused, Response::Models),
-            Request::AwaitEnd => Response::Refused("the server answers this itself".into()),
+            Request::AwaitEnd | Request::Upgrade { .. } => Response::Refused("the server answers this itself".into()),
         }
+    }
+
+    fn make_way(&self, executable: PathBuf, client: UnixStream) -> Option<Response> {
+        self.0.handover.begin(&self.0.volume, executable, client)
     }
 }
 

@@ -4,6 +4,7 @@
 //! first thread, the control socket after the mount it is named by, the last checkpoint after the last request.
 
 mod control;
+mod handover;
 mod protect;
 mod sampling;
 mod stalls;
@@ -24,7 +25,8 @@ use gleanfs_gc::victim;
 use crate::cleaner::{Background, Cleaner, Pressure};
 use crate::control::{Server, mounts};
 use crate::device::OpenMode;
-use crate::fuse::{self, MountOptions};
+use crate::device::lock::ImageLock;
+use crate::fuse::{self, Ended, Inherited, MountOptions, Origin};
 use crate::meta::image::open_image;
 use crate::meta::volume::{Volume, VolumeOptions};
 use crate::namespace::Filesystem;
@@ -32,7 +34,9 @@ use crate::namespace::api::Namespace;
 use crate::proxy::service::{Advice, AdviceOptions, Prepared};
 use crate::proxy::{Candidates, LogAround, Surroundings, VictimSurroundings};
 use crate::scrub::Scrubber;
+use crate::supervisor::Link;
 use control::Controls;
+use handover::{Handover, Standing};
 use stalls::Watched;
 use user::User;
 
@@ -158,14 +162,37 @@ pub(crate) struct Core {
     pub advice: Advice,
     pub options: DaemonOptions,
     pub protection: protect::Protection,
+    pub handover: Handover,
 }
 
-/// Mounts and serves until the mount ends. Calls `mounted` once requests are answered. When it returns, everything is durable.
-pub fn serve(mut options: DaemonOptions, mounted: Box<dyn FnOnce()>) -> Result<()> {
+/// Mounts, or goes on with the mount that a supervisor holds, and serves until the mount ends or another daemon is to follow. Calls `mounted` once
+/// requests are answered. When it returns without an error, everything is durable.
+pub fn serve(options: DaemonOptions, mounted: Box<dyn FnOnce()>, mut link: Option<Link>) -> Result<()> {
     protect::abort_on_panic();
-    let mut protection = protect::enter();
+    let protection = protect::enter();
     let signals = fuse::signals::Signals::block().context("blocking signals")?;
-    if fuse::image_inside(&options.target, &options.source) {
+    let opened = open_core(options, protection, &mut link);
+    let (core, start, lock) = opened.inspect_err(|error| handover::tell_failure(link.as_ref(), error))?;
+    let outcome = serve_core(&core, start, signals, mounted);
+    drop(lock);
+    outcome.inspect_err(|error| handover::tell_failure(core.handover.link(), error))
+}
+
+/// From where a mount is served, and as whom.
+struct Start {
+    standing: Standing,
+    user: Option<User>,
+}
+
+/// Opens the image, and sees what stands of its mount.
+fn open_core(
+    mut options: DaemonOptions,
+    mut protection: protect::Protection,
+    link: &mut Option<Link>,
+) -> Result<(Arc<Core>, Start, ImageLock)> {
+    // A mount that stands waits for us, so it must not be looked into; nor need it be, since its first daemon did.
+    let stands = link.as_ref().is_some_and(|link| link.connection.is_some());
+    if !stands && fuse::image_inside(&options.target, &options.source) {
         bail!("{} lies on the filesystem that is to be mounted from it", options.source.display());
     }
     let user = options.run_as.as_deref().map(User::find).transpose()?;
@@ -176,16 +203,14 @@ pub fn serve(mut options: DaemonOptions, mounted: Box<dyn FnOnce()>) -> Result<(
     let advised = prepare_advice(&options)?;
     let mode = if options.read_only { OpenMode::ReadOnly } else { OpenMode::ReadWrite };
     let opened = open_image(&options.source, mode)?;
-    let core = Core::open(Arc::clone(&opened.device), options, advised, protection)?;
-    let outcome = serve_core(&core, signals, user, mounted);
-    drop(opened.lock);
-    outcome
+    let (core, standing) = Core::open(Arc::clone(&opened.device), options, advised, protection, link)?;
+    Ok((core, Start { standing, user }, opened.lock))
 }
 
 fn serve_core(
     core: &Arc<Core>,
+    Start { standing, user }: Start,
     signals: fuse::signals::Signals,
-    user: Option<User>,
     mounted: Box<dyn FnOnce()>,
 ) -> Result<()> {
     let writers = if core.options.read_only { Vec::new() } else { core.volume.log().start_writers()? };
@@ -199,7 +224,14 @@ fn serve_core(
     };
     let controls = Arc::new(Controls(Arc::clone(core)));
     let spec = core.options.source.display().to_string();
-    let session = fuse::serve(
+    let is_new = matches!(standing, Standing::Nothing);
+    let inherited = match standing {
+        Standing::Nothing => None,
+        Standing::Whole(connection) => Some(Inherited { connection, nameless: core.namespace.nameless() }),
+    };
+    let origin = Origin { inherited, witness: core.volume.witness.get().cloned() };
+    let session = fuse::serve_over(
+        origin,
         Arc::clone(&core.namespace) as Arc<dyn Namespace>,
         controls.clone(),
         &core.options.target,
@@ -215,6 +247,7 @@ fn serve_core(
         user.become_for_good()?;
     }
     let sampling = sampling::Sampling::start(core)?;
+    core.handover.serving(session.stopper(), session.connection(), is_new)?;
     mounted();
     let served = session.wait();
     drop(sampling);
@@ -228,9 +261,14 @@ fn serve_core(
     for writer in writers {
         let _ = writer.join();
     }
+    let stopped = matches!(served, Ok(Ended::Stopped));
     let outcome = served.and(ended);
+    // Whoever waits for the end of a mount that another daemon goes on with unmounts it just now: then this is the last word of it.
     if let Some(server) = server {
         server.finish(outcome.as_ref().map(|_| ()).map_err(|e| format!("{e:#}")));
+    }
+    if stopped {
+        core.handover.finish(&outcome)?;
     }
     outcome
 }
@@ -241,7 +279,8 @@ impl Core {
         options: DaemonOptions,
         advised: Prepared,
         protection: protect::Protection,
-    ) -> Result<Arc<Self>> {
+        link: &mut Option<Link>,
+    ) -> Result<(Arc<Self>, Standing)> {
         let policy = policy_of(&options)?;
         let inline = options.cleaning == Cleaning::Inline;
         let volume = Arc::new(Volume::open(
@@ -255,6 +294,7 @@ impl Core {
                 kept: None,
             },
         )?);
+        let standing = Handover::take_up(link.as_mut(), &volume, &options.target)?;
         let cleaner = Cleaner::new(Arc::clone(&volume), Box::new(victim::Greedy), inline);
         let around_victims = surroundings_of_victims(&cleaner);
         let advice = advised
@@ -270,11 +310,16 @@ impl Core {
         if let Some(placement) = advice.placement(volume.heads()) {
             volume.set_placement(placement);
         }
-        let namespace = Arc::new(Watched::new(Filesystem::new(Arc::clone(&volume))?));
         let pressed = Arc::clone(&cleaner);
         let is_pressed = Box::new(move || pressed.pressure() == Pressure::Emergency);
         let scrubber = Scrubber::new(Arc::clone(&volume), is_pressed);
-        Ok(Arc::new(Self { volume, cleaner, namespace, scrubber, advice, options, protection }))
+        let filesystem = match standing {
+            Standing::Nothing => Filesystem::new(Arc::clone(&volume))?,
+            Standing::Whole(_) => Filesystem::inherited(Arc::clone(&volume))?,
+        };
+        let (namespace, handover) = (Arc::new(Watched::new(filesystem)), Handover::new(link.take()));
+        let core = Self { volume, cleaner, namespace, scrubber, advice, options, protection, handover };
+        Ok((Arc::new(core), standing))
     }
 
     /// The last checkpoint. A filesystem that is read-only, or became so, is left as it is.

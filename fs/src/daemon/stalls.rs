@@ -45,6 +45,11 @@ impl Watched {
         self.filesystem.stop();
     }
 
+    /// Inodes that have lost their last name and that somebody may still use.
+    pub fn nameless(&self) -> Vec<Ino> {
+        self.filesystem.nameless()
+    }
+
     /// The longest requests since the mount, longest first.
     pub fn longest(&self) -> Vec<Stall> {
         self.longest.lock().clone()

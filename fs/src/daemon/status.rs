@@ -44,6 +44,7 @@ pub(super) fn take(core: &Core) -> Status {
             memory_locked: core.protection.memory_locked,
             oom_score_adj: core.protection.oom_score_adj,
         },
+        supervision: core.handover.status(),
     }
 }
 

@@ -11,6 +11,7 @@ use super::options::MountOptions;
 use super::tracking::{Unlinked, Writers};
 use crate::error::{Error, Result};
 use crate::meta::patience::without_waiting;
+use crate::meta::witness::{Mark, Witness, is_done};
 use crate::namespace::api::*;
 use crate::types::Ino;
 
@@ -18,6 +19,8 @@ use crate::types::Ino;
 pub(super) const IMMUTABLE: u32 = 0x10;
 /// `FS_APPEND_FL` of `linux/fs.h`.
 pub(super) const APPEND_ONLY: u32 = 0x20;
+/// `FUSE_UNIQUE_RESEND`: set in the number of a request that is sent once more.
+const RESENT: u64 = 1 << 63;
 /// Most bytes copied for one request, so that one caller does not hold a session thread for long; callers go on from a short copy.
 const COPY_BYTES_MAX: u64 = 8 << 20;
 
@@ -29,6 +32,7 @@ pub(super) struct Front {
     pub(super) aside: Aside,
     pub(super) unlinked: Arc<Unlinked>,
     pub(super) writers: Writers,
+    pub(super) witness: Option<Arc<Witness>>,
 }
 
 /// A name in a directory.
@@ -79,19 +83,27 @@ impl Front {
         self.ns.setattr(&kernel, ino, &AttrChange { mode: Some(kept & 0o7777), ..AttrChange::default() })
     }
 
+    /// To be held until the request with this number is answered: what another daemon has done for it is not done again.
+    pub(super) fn mark(&self, request: u64) -> Option<Mark> {
+        Some(self.witness.as_ref()?.mark(request & !RESENT, request & RESENT != 0))
+    }
+
     pub(super) fn create(&self, who: &Caller, at: Place<'_>, new: &NewInode<'_>) -> Result<Attr> {
-        let attr = self.ns.create(who, at.parent, at.name, new)?;
+        let attr = if is_done() { self.lookup(at)? } else { self.ns.create(who, at.parent, at.name, new)? };
         self.names_changed(at.parent)?;
         Ok(attr)
     }
 
     pub(super) fn link(&self, ino: Ino, at: Place<'_>) -> Result<Attr> {
-        let attr = self.ns.link(ino, at.parent, at.name)?;
+        let attr = if is_done() { self.lookup(at)? } else { self.ns.link(ino, at.parent, at.name)? };
         self.names_changed(at.parent)?;
         Ok(attr)
     }
 
     pub(super) fn unlink(&self, at: Place<'_>) -> Result<()> {
+        if is_done() {
+            return self.names_changed(at.parent);
+        }
         let ino = self.ns.lookup(at.parent, at.name)?.ino;
         self.ns.unlink(at.parent, at.name)?;
         self.unlinked.add(ino);
@@ -99,6 +111,9 @@ impl Front {
     }
 
     pub(super) fn rmdir(&self, at: Place<'_>) -> Result<()> {
+        if is_done() {
+            return self.names_changed(at.parent);
+        }
         let ino = self.ns.lookup(at.parent, at.name)?.ino;
         self.ns.rmdir(at.parent, at.name)?;
         self.unlinked.add(ino);
@@ -107,6 +122,9 @@ impl Front {
 
     /// `flags` as in renameat2(2).
     pub(super) fn rename(&self, from: Place<'_>, to: Place<'_>, flags: u32) -> Result<()> {
+        if is_done() {
+            return self.names_changed(to.parent);
+        }
         let mode = match flags {
             0 => RenameMode::Replace,
             libc::RENAME_NOREPLACE => RenameMode::NoReplace,
@@ -207,7 +225,11 @@ impl Front {
             libc::XATTR_REPLACE => XattrMode::Replace,
             _ => return Err(Error::Invalid),
         };
-        self.ns.set_xattr(ino, name, value, mode)
+        if is_done() { Ok(()) } else { self.ns.set_xattr(ino, name, value, mode) }
+    }
+
+    pub(super) fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
+        if is_done() { Ok(()) } else { self.ns.remove_xattr(ino, name) }
     }
 
     /// Names, each followed by NUL. The kernel hides `trusted.` from users in its own filesystems only, so here we do.

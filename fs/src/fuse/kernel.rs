@@ -1,4 +1,4 @@
-//! Notes to the kernel that answer no request (Linux: `FUSE_NOTIFY_INVAL_INODE`, `include/uapi/linux/fuse.h`).
+//! Notes to the kernel that answer no request (Linux: `FUSE_NOTIFY_INVAL_INODE`, `FUSE_NOTIFY_RESEND`, `include/uapi/linux/fuse.h`).
 //!
 //! Written by hand because `fuser`'s notifier hides the answer "not in memory", which is just what [`KernelLine::holds`] asks.
 
@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use crate::types::Ino;
 
 const NOTIFY_INVAL_INODE: i32 = 2;
+const NOTIFY_RESEND: i32 = 7;
 const HEADER_BYTES: usize = 16;
 const NOTE_BYTES: usize = HEADER_BYTES + 24;
 
@@ -36,6 +37,13 @@ impl KernelLine {
         self.inval_inode(ino, 0)
     }
 
+    /// Has the kernel queue again every request that was read and not answered: for a daemon that follows one that died.
+    pub(super) fn resend(&self) -> io::Result<()> {
+        let Some(device) = self.device.get() else { return Ok(()) };
+        rustix::io::write(device, &header(HEADER_BYTES, NOTIFY_RESEND))?;
+        Ok(())
+    }
+
     fn inval_inode(&self, ino: Ino, offset: i64) -> io::Result<()> {
         let Some(device) = self.device.get() else { return Ok(()) };
         rustix::io::write(device, &note(ino, offset))?;
@@ -43,11 +51,18 @@ impl KernelLine {
     }
 }
 
-/// `struct fuse_out_header` and `struct fuse_notify_inval_inode_out`, from `offset` to the end (length 0).
+/// `struct fuse_out_header` of a note of `len` bytes: it answers request 0, so its error is a code.
+fn header(len: usize, code: i32) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[0..4].copy_from_slice(&(len as u32).to_ne_bytes());
+    header[4..8].copy_from_slice(&code.to_ne_bytes());
+    header
+}
+
+/// The header and `struct fuse_notify_inval_inode_out`, from `offset` to the end (length 0).
 fn note(ino: Ino, offset: i64) -> [u8; NOTE_BYTES] {
     let mut note = [0; NOTE_BYTES];
-    note[0..4].copy_from_slice(&(NOTE_BYTES as u32).to_ne_bytes());
-    note[4..8].copy_from_slice(&NOTIFY_INVAL_INODE.to_ne_bytes());
+    note[..HEADER_BYTES].copy_from_slice(&header(NOTE_BYTES, NOTIFY_INVAL_INODE));
     note[16..24].copy_from_slice(&ino.0.to_ne_bytes());
     note[24..32].copy_from_slice(&offset.to_ne_bytes());
     note
@@ -56,6 +71,11 @@ fn note(ino: Ino, offset: i64) -> [u8; NOTE_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wish_for_unanswered_requests_is_a_header_alone() {
+        assert_eq!(header(HEADER_BYTES, NOTIFY_RESEND), [16, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
 
     #[test]
     fn a_note_is_laid_out_as_the_kernel_reads_it() {

@@ -7,9 +7,12 @@
 //! Session threads never wait for the kernel (what must is handed [`aside`]), so that the kernel may always wait for them. Nor do they wait
 //! for room ([`late`]) or sleep to slow writers down ([`held`]), so that reads and lookups are answered whatever writers do.
 
+#[cfg(test)]
+mod again;
 mod aside;
 mod attr;
 mod buffers;
+mod connection;
 pub mod control;
 mod errno;
 mod front;
@@ -23,11 +26,14 @@ pub mod options;
 mod requests;
 pub mod session;
 pub mod signals;
+mod stop;
 mod tracking;
 pub mod umount;
 
+pub use connection::{Connection, Terms};
 pub use control::{Control, Shutdown};
 pub use mount::image_inside;
 pub use options::MountOptions;
-pub use session::{MountedSession, serve};
+pub use session::{Ended, Inherited, MountedSession, Origin, serve, serve_over};
+pub use stop::Stopper;
 pub use umount::Unmounter;

@@ -84,7 +84,8 @@ pub(super) fn session_config(spec: &str, options: &MountOptions) -> Config {
     config.mount_options.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, option)| option));
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
-    config.clone_fd = true;
+    // Requests that were read over a clone fail when it is closed, so with clones nothing that a dead daemon has read could be resent.
+    config.clone_fd = !options.outlives;
     config
 }
 

@@ -29,6 +29,8 @@ pub struct MountOptions {
     pub background_max: u16,
     /// Bytes that the kernel reads ahead of a sequential reader; what cannot be set (no privilege) is left.
     pub read_ahead_bytes: u32,
+    /// Another process may go on with the mount: all threads read one descriptor, which it holds.
+    pub outlives: bool,
 }
 
 impl Default for MountOptions {
@@ -49,6 +51,7 @@ impl Default for MountOptions {
             threads: 8,
             background_max: 64,
             read_ahead_bytes: 1 << 20,
+            outlives: false,
         }
     }
 }

@@ -7,14 +7,15 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use fuser::*;
 
 use super::attr::{TTL, bare_directory, from_request, kind_of_dtype, reply_attr, set_time};
 use super::buffers::with_read_buffer;
+use super::connection::Terms;
 use super::errno::errno;
 use super::front::{Front, Place};
 use super::held::Held;
@@ -22,6 +23,7 @@ use super::ioctl;
 use super::late::{Lane, Late};
 use crate::error::Error;
 use crate::meta::patience::without_waiting;
+use crate::meta::witness::Mark;
 use crate::namespace::api::{Attr, AttrChange, Caller, NewInode, NewKind, Seek};
 use crate::types::{BLOCK_SIZE, Ino};
 
@@ -50,7 +52,8 @@ const CAPABILITIES: InitFlags = InitFlags::FUSE_ASYNC_DIO
     .union(InitFlags::FUSE_CACHE_SYMLINKS)
     .union(InitFlags::FUSE_EXPORT_SUPPORT)
     .union(InitFlags::FUSE_POSIX_ACL)
-    .union(InitFlags::FUSE_DONT_MASK);
+    .union(InitFlags::FUSE_DONT_MASK)
+    .union(InitFlags::FUSE_HAS_RESEND);
 
 /// Sends `$ok` or the error.
 macro_rules! answer {
@@ -62,22 +65,32 @@ macro_rules! answer {
     };
 }
 
-/// Does `$work` and answers; if it would have to wait for room, a late thread of `$lane` does it, with owned copies of what `own` lists.
+/// Does `$work` for `$req`, once, and answers; if it would have to wait for room, a late thread of `$lane` does it, with owned copies of what
+/// `own` lists.
 macro_rules! or_later {
-    ($this:ident, $lane:ident, own($($kept:ident),*), |$front:ident| $work:expr, |$outcome:ident| $answer:expr) => {{
+    ($this:ident, $req:ident, $lane:ident, own($($kept:ident),*), |$front:ident| $work:expr, |$outcome:ident| $answer:expr) => {{
         let $front = &*$this.front;
-        match without_waiting(|| $work) {
+        let mark = $front.mark($req.unique().0);
+        match during(&mark, || without_waiting(|| $work)) {
             Err(Error::MustWait) => {
                 $(let $kept = $kept.to_owned();)*
                 $this.late.run(Lane::$lane, move |$front| {
                     $(let $kept = &*$kept;)*
-                    let $outcome = $work;
+                    let $outcome = during(&mark, || $work);
                     $answer
                 });
             }
             $outcome => $answer,
         }
     }};
+}
+
+/// Work for the request that is marked, where requests are marked.
+fn during<T>(mark: &Option<Mark>, work: impl FnOnce() -> T) -> T {
+    match mark {
+        Some(mark) => mark.during(work),
+        None => work(),
+    }
 }
 
 fn ino(number: INodeNo) -> Ino {
@@ -120,11 +133,18 @@ pub(super) struct Requests {
     held: Held,
     /// Session threads that wait for a flush.
     syncing: AtomicUsize,
+    /// What was agreed on in the greeting.
+    terms: Arc<OnceLock<Terms>>,
 }
 
 impl Requests {
     pub(super) fn new(front: Arc<Front>, late: Late, held: Held) -> Self {
-        Self { front, late, held, syncing: AtomicUsize::new(0) }
+        Self { front, late, held, syncing: AtomicUsize::new(0), terms: Arc::default() }
+    }
+
+    /// Where the terms are found after the greeting.
+    pub(super) fn terms(&self) -> Arc<OnceLock<Terms>> {
+        Arc::clone(&self.terms)
     }
 
     /// Answers an fsync: here as long as enough other session threads stay free, else together with all who wait.
@@ -160,6 +180,8 @@ impl Filesystem for Requests {
         config
             .set_max_background(self.front.options.background_max)
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let (offered, agreed) = (offered.bits(), (wanted & offered).bits());
+        self.terms.get_or_init(|| Terms { minor: config.kernel_abi().1, offered, agreed });
         Ok(())
     }
 
@@ -183,7 +205,7 @@ impl Filesystem for Requests {
 
     fn setattr(
         &self,
-        _req: &Request,
+        req: &Request,
         nodeid: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -209,7 +231,7 @@ impl Filesystem for Requests {
             ctime: ctime.map(from_request),
             flags: None,
         };
-        or_later!(self, Names, own(), |front| front.setattr(ino(nodeid), &change), |outcome| {
+        or_later!(self, req, Names, own(), |front| front.setattr(ino(nodeid), &change), |outcome| {
             answer!(reply, outcome, attr => reply.attr(&TTL, &reply_attr(&attr)));
         });
     }
@@ -225,14 +247,14 @@ impl Filesystem for Requests {
             type_bits => NewKind::Special { mode: type_bits, rdev },
         };
         let (who, new) = (caller(req), NewInode { kind, perm: mode & 0o7777, umask });
-        or_later!(self, Names, own(name), |front| front.create(&who, place(parent, name), &new), |outcome| {
+        or_later!(self, req, Names, own(name), |front| front.create(&who, place(parent, name), &new), |outcome| {
             entry(reply, outcome);
         });
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let (who, new) = (caller(req), NewInode { kind: NewKind::Directory, perm: mode & 0o7777, umask });
-        or_later!(self, Names, own(name), |front| front.create(&who, place(parent, name), &new), |outcome| {
+        or_later!(self, req, Names, own(name), |front| front.create(&who, place(parent, name), &new), |outcome| {
             entry(reply, outcome);
         });
     }
@@ -243,28 +265,32 @@ impl Filesystem for Requests {
             let kind = NewKind::Symlink(target.as_os_str().as_bytes());
             front.create(&who, place(parent, name), &NewInode { kind, perm: 0o777, umask: 0 })
         };
-        or_later!(self, Names, own(name, target), |front| symlink(front, name, target), |outcome| entry(
+        or_later!(self, req, Names, own(name, target), |front| symlink(front, name, target), |outcome| entry(
             reply, outcome
         ));
     }
 
-    fn link(&self, _req: &Request, nodeid: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        or_later!(self, Names, own(name), |front| front.link(ino(nodeid), place(parent, name)), |outcome| {
+    fn link(&self, req: &Request, nodeid: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        or_later!(self, req, Names, own(name), |front| front.link(ino(nodeid), place(parent, name)), |outcome| {
             entry(reply, outcome);
         });
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        or_later!(self, Names, own(name), |front| front.unlink(place(parent, name)), |outcome| empty(reply, outcome));
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        or_later!(self, req, Names, own(name), |front| front.unlink(place(parent, name)), |outcome| empty(
+            reply, outcome
+        ));
     }
 
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        or_later!(self, Names, own(name), |front| front.rmdir(place(parent, name)), |outcome| empty(reply, outcome));
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        or_later!(self, req, Names, own(name), |front| front.rmdir(place(parent, name)), |outcome| empty(
+            reply, outcome
+        ));
     }
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -274,6 +300,7 @@ impl Filesystem for Requests {
     ) {
         or_later!(
             self,
+            req,
             Names,
             own(name, new_name),
             |front| front.rename(place(parent, name), place(new_parent, new_name), flags.bits()),
@@ -296,16 +323,16 @@ impl Filesystem for Requests {
         let create = move |front: &Front, name: &OsStr| {
             front.create(&who, place(parent, name), &new).inspect(|attr| front.opened(attr.ino, flags))
         };
-        or_later!(self, Names, own(name), |front| create(front, name), |outcome| {
+        or_later!(self, req, Names, own(name), |front| create(front, name), |outcome| {
             answer!(reply, outcome, attr => {
                 reply.created(&TTL, &reply_attr(&attr), generation(&attr), NO_HANDLE, file_flags);
             });
         });
     }
 
-    fn open(&self, _req: &Request, nodeid: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, nodeid: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let file_flags = self.front.file_flags(flags.0);
-        or_later!(self, Names, own(), |front| front.open(ino(nodeid), flags.0), |outcome| {
+        or_later!(self, req, Names, own(), |front| front.open(ino(nodeid), flags.0), |outcome| {
             answer!(reply, outcome, () => reply.opened(NO_HANDLE, file_flags));
         });
     }
@@ -426,7 +453,7 @@ impl Filesystem for Requests {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         nodeid: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -436,6 +463,7 @@ impl Filesystem for Requests {
     ) {
         or_later!(
             self,
+            req,
             Names,
             own(name, value),
             |front| front.set_xattr(ino(nodeid), name.as_bytes(), value, flags),
@@ -451,8 +479,8 @@ impl Filesystem for Requests {
         xattr(reply, self.front.list_xattr(ino(nodeid), req.uid() == 0), size);
     }
 
-    fn removexattr(&self, _req: &Request, nodeid: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        or_later!(self, Names, own(name), |front| front.ns.remove_xattr(ino(nodeid), name.as_bytes()), |outcome| {
+    fn removexattr(&self, req: &Request, nodeid: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        or_later!(self, req, Names, own(name), |front| front.remove_xattr(ino(nodeid), name.as_bytes()), |outcome| {
             empty(reply, outcome);
         });
     }
@@ -471,6 +499,7 @@ impl Filesystem for Requests {
         let is_root = req.uid() == 0;
         or_later!(
             self,
+            req,
             Names,
             own(in_data),
             |front| ioctl::run(front, is_root, ino(nodeid), cmd, in_data).transpose(),
@@ -483,7 +512,7 @@ impl Filesystem for Requests {
 
     fn fallocate(
         &self,
-        _req: &Request,
+        req: &Request,
         nodeid: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -491,7 +520,7 @@ impl Filesystem for Requests {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        or_later!(self, Contents, own(), |front| front.fallocate(ino(nodeid), offset, length, mode), |outcome| {
+        or_later!(self, req, Contents, own(), |front| front.fallocate(ino(nodeid), offset, length, mode), |outcome| {
             empty(reply, outcome);
         });
     }
@@ -519,7 +548,7 @@ impl Filesystem for Requests {
 
     fn copy_file_range(
         &self,
-        _req: &Request,
+        req: &Request,
         ino_in: INodeNo,
         _fh_in: FileHandle,
         offset_in: u64,
@@ -531,7 +560,7 @@ impl Filesystem for Requests {
         reply: ReplyWrite,
     ) {
         let copy = move |front: &Front| front.copy((ino(ino_in), offset_in), (ino(ino_out), offset_out), len);
-        or_later!(self, Contents, own(), |front| copy(front), |outcome| {
+        or_later!(self, req, Contents, own(), |front| copy(front), |outcome| {
             answer!(reply, outcome, bytes => reply.written(bytes));
         });
     }

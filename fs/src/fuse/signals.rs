@@ -5,6 +5,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -13,6 +14,14 @@ use super::umount::Unmounter;
 /// The blocked signals.
 pub struct Signals {
     set: libc::sigset_t,
+    arrival: OwnedFd,
+}
+
+impl AsFd for Signals {
+    /// Can be read while a signal waits for [`Signals::wait`].
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.arrival.as_fd()
+    }
 }
 
 impl Signals {
@@ -30,7 +39,7 @@ impl Signals {
         }
         // SAFETY: `set` is initialized; no old mask is asked for.
         match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) } {
-            0 => Ok(Self { set }),
+            0 => Ok(Self { set, arrival: arrival(&set)? }),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
     }
@@ -70,6 +79,16 @@ impl Signals {
             0 => Ok(signal),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
+    }
+}
+
+/// A descriptor that tells when one of `set` has arrived (signalfd(2)).
+fn arrival(set: &libc::sigset_t) -> io::Result<OwnedFd> {
+    // SAFETY: `set` is initialized; a new descriptor is asked for.
+    match unsafe { libc::signalfd(-1, set, libc::SFD_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: the kernel has just given us this descriptor, which is nobody else's.
+        descriptor => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
     }
 }
 

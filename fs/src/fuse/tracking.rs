@@ -36,9 +36,16 @@ impl Unlinked {
 #[derive(Default)]
 pub(super) struct Writers {
     handles: Mutex<HashMap<Ino, u32>>,
+    /// There may be handles that another daemon gave.
+    inherited: bool,
 }
 
 impl Writers {
+    /// For a mount that another daemon served before: any file may be open for writing.
+    pub(super) fn inherited() -> Self {
+        Self { handles: Mutex::default(), inherited: true }
+    }
+
     pub(super) fn opened(&self, ino: Ino) {
         *self.handles.lock().entry(ino).or_default() += 1;
     }
@@ -54,7 +61,7 @@ impl Writers {
     }
 
     pub(super) fn any(&self, ino: Ino) -> bool {
-        self.handles.lock().contains_key(&ino)
+        self.inherited || self.handles.lock().contains_key(&ino)
     }
 }
 
@@ -73,6 +80,16 @@ mod tests {
         assert!(!writers.any(Ino(20)));
         writers.released(Ino(20));
         assert!(!writers.any(Ino(20)));
+    }
+
+    #[test]
+    fn after_another_daemon_every_file_may_have_writers() {
+        let writers = Writers::inherited();
+        assert!(writers.any(Ino(20)));
+        writers.opened(Ino(20));
+        writers.released(Ino(20));
+        writers.released(Ino(20));
+        assert!(writers.any(Ino(20)));
     }
 
     #[test]

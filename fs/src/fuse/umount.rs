@@ -130,10 +130,19 @@ pub fn clear_stale(mountpoint: &Path) -> Result<u32> {
     Ok(cleared)
 }
 
-/// Whether a FUSE daemon that served `mountpoint` is gone.
+/// Whether a FUSE daemon that served `mountpoint` is gone. The daemon is asked for its space, since attributes may come from the kernel's memory.
 pub fn is_stale(mountpoint: &Path) -> bool {
-    let dead = |errno| errno == libc::ENOTCONN || errno == libc::ECONNABORTED;
-    mountpoint.metadata().is_err_and(|e| e.raw_os_error().is_some_and(dead))
+    rustix::fs::statfs(mountpoint).is_err_and(|errno| matches!(errno, Errno::NOTCONN | Errno::CONNABORTED))
+}
+
+/// Cuts the connection of the mount of ours at `mountpoint`, whoever else holds its descriptor: all who wait for an answer are told. If somebody uses
+/// the mount it stays, dead.
+pub fn cut_off(mountpoint: &Path) -> Result<()> {
+    let Some(_) = mountinfo::find(mountpoint)?.filter(|mount| mount.fstype == FSTYPE) else { return Ok(()) };
+    match unmount(mountpoint, UnmountFlags::FORCE) {
+        Ok(()) | Err(Errno::BUSY | Errno::INVAL) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cutting {} off", mountpoint.display())),
+    }
 }
 
 /// The absolute path without links, also of a mount point whose daemon is dead.

@@ -230,7 +230,18 @@ impl Volume {
             }
             inner.last_lsn().next()
         };
-        if let Reserved::Full = self.log_record(ticket, lsn, edits, purpose, &mut state.record)? {
+        let witness = self.witness.get().filter(|_| purpose != Purpose::Cleaner);
+        if let Some(witness) = witness {
+            witness.announce(lsn);
+        }
+        let logged = self.log_record(ticket, lsn, edits, purpose, &mut state.record);
+        if let Some(witness) = witness {
+            match logged {
+                Ok(Reserved::Room(())) => witness.note(lsn),
+                _ => witness.withdraw(),
+            }
+        }
+        if let Reserved::Full = logged? {
             return Ok(Step::Wait(purpose));
         }
         self.log.lock().tick(ticks);

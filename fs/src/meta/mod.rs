@@ -23,3 +23,4 @@ pub mod tree;
 pub mod tune;
 pub mod view;
 pub mod volume;
+pub mod witness;

@@ -26,6 +26,7 @@ use super::slots::Slots;
 use super::space::LogRoom;
 use super::state::State;
 use super::view::View;
+use super::witness::Witness;
 
 /// Most blocks of payload that one [`Volume::write`] takes.
 pub const WRITE_BLOCKS_MAX: u32 = crate::format::chunk::PAYLOAD_MAX;
@@ -175,6 +176,8 @@ pub struct Volume {
     pub(crate) checkpoint_count: AtomicU64,
     pub(super) extension_count: AtomicU64,
     pub(super) last_checkpoint_lsn: AtomicU64,
+    /// Where others learn what clients may know of.
+    pub witness: OnceLock<Arc<Witness>>,
 }
 
 /// What a mount starts from; made by `roll_forward` and `mkfs`.
@@ -218,6 +221,7 @@ impl Volume {
             checkpoint_count: AtomicU64::new(0),
             extension_count: AtomicU64::new(0),
             last_checkpoint_lsn: AtomicU64::new(0),
+            witness: OnceLock::new(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::meta::view::View;
 use crate::meta::volume::{Plan, Volume};
+use crate::meta::witness::unwitnessed;
 use crate::types::Ino;
 
 mod acl;
@@ -72,6 +73,11 @@ impl Filesystem {
         Self::with_clock(volume, Box::new(clock::now), Reaping::Background)
     }
 
+    /// Starts on a volume whose mount another daemon served before: files without names are kept until [`Namespace::forget`].
+    pub fn inherited(volume: Arc<Volume>) -> Result<Self> {
+        Self::with_clock(volume, Box::new(clock::now), Reaping::Inherited)
+    }
+
     /// The same with another source of times, and perhaps without a thread.
     pub fn with_clock(volume: Arc<Volume>, clock: Clock, reaping: Reaping) -> Result<Self> {
         let names = NameHash::new(volume.hash_key());
@@ -82,6 +88,11 @@ impl Filesystem {
     /// Frees space of deleted and truncated files in at most `steps_max` records; the number written, 0 if there is nothing to do.
     pub fn reap(&self, steps_max: usize) -> Result<usize> {
         self.reaper.reap(steps_max)
+    }
+
+    /// Inodes that have lost their last name and that somebody may still use.
+    pub fn nameless(&self) -> Vec<Ino> {
+        self.reaper.nameless()
     }
 
     /// Ends the freeing in the background: the filesystem is about to be unmounted.
@@ -203,7 +214,7 @@ impl Namespace for Filesystem {
         let op = self.op();
         let stale = self.volume.view(|view| Ok(attr::atime_is_stale(&items::get(view, ino)?, op.now)))?;
         match stale && self.volume.writable().is_ok() {
-            true => self.mutate(|view| attr::plan_touch(&op, view, ino)),
+            true => unwitnessed(|| self.mutate(|view| attr::plan_touch(&op, view, ino))),
             false => Ok(()),
         }
     }

@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 use crate::meta::volume::Volume;
+use crate::meta::witness::unwitnessed;
 use crate::types::Ino;
 
 use super::orphans::{self, Task};
@@ -26,11 +27,27 @@ struct Queue {
     stopped: bool,
 }
 
+impl Queue {
+    /// Leaves inodes without names to their users.
+    fn keep_nameless(&mut self) {
+        let in_use = &mut self.in_use;
+        self.tasks.retain(|task| match *task {
+            Task::Free(ino) => {
+                in_use.insert(ino);
+                false
+            }
+            Task::Trim(_) => true,
+        });
+    }
+}
+
 /// Who does the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaping {
     /// A thread, as soon as there is some.
     Background,
+    /// The same, on a mount that another daemon served before: what has lost its last name may still be in use.
+    Inherited,
     /// Nobody but [`Reaper::reap`]: for tests that must replay exactly.
     OnDemand,
 }
@@ -58,10 +75,13 @@ impl Reaper {
     pub fn start(volume: Arc<Volume>, reaping: Reaping) -> Result<Self> {
         let writable = volume.writable().is_ok();
         let tasks = if writable { listed(&volume)? } else { VecDeque::new() };
-        let queue = Queue { tasks, ..Queue::default() };
+        let mut queue = Queue { tasks, ..Queue::default() };
+        if reaping == Reaping::Inherited {
+            queue.keep_nameless();
+        }
         let shared = Arc::new(Shared { volume, queue: Mutex::new(queue), wake: Condvar::new() });
         let thread = match reaping {
-            Reaping::Background if writable => Some(spawn(Arc::clone(&shared))?),
+            Reaping::Background | Reaping::Inherited if writable => Some(spawn(Arc::clone(&shared))?),
             _ => None,
         };
         Ok(Self { shared, thread })
@@ -70,6 +90,11 @@ impl Reaper {
     /// The inode lost its last name; its users keep it.
     pub fn unlinked(&self, ino: Ino) {
         self.shared.queue.lock().in_use.insert(ino);
+    }
+
+    /// Inodes that have lost their last name and that somebody may still use.
+    pub fn nameless(&self) -> Vec<Ino> {
+        self.shared.queue.lock().in_use.iter().copied().collect()
     }
 
     /// Nobody uses the inode any more.
@@ -119,7 +144,7 @@ impl Shared {
     /// One step of a task, which goes back to the head of the queue if it has more or must wait for room. A task that fails is left to the
     /// next mount.
     fn step(&self, task: Task) -> Result<()> {
-        let done = self.volume.transact(|view| orphans::plan_step(view, task));
+        let done = unwitnessed(|| self.volume.transact(|view| orphans::plan_step(view, task)));
         if matches!(done, Ok(false) | Err(Error::MustWait)) {
             self.queue.lock().tasks.push_front(task);
         }

@@ -251,6 +251,29 @@ fn old_data_never_comes_back_when_a_fragmented_file_shrinks_and_grows() {
 }
 
 #[test]
+fn a_file_without_names_outlives_its_daemon_until_it_is_forgotten() {
+    let device = device();
+    let fs = mount(&device, Reaping::OnDemand);
+    let ino = file(&fs, "f");
+    fs.write(ino, 0, &[7; 4096], false).unwrap();
+    fs.unlink(Ino::ROOT, b"f").unwrap();
+    fs.sync().unwrap();
+    drop(fs);
+    let fs = mount(&device, Reaping::Inherited);
+    assert_eq!(fs.nameless(), [ino]);
+    assert_eq!(fs.reap(10).unwrap(), 0);
+    assert_eq!(contents(&fs, ino), [7; 4096]);
+    fs.forget(ino);
+    while fs.getattr(ino).is_ok() {
+        fs.reap(10).unwrap();
+    }
+    assert!(fs.nameless().is_empty());
+    fs.sync().unwrap();
+    drop(fs);
+    assert!(mount(&device, Reaping::Inherited).nameless().is_empty());
+}
+
+#[test]
 fn the_reaper_thread_trims_what_a_truncation_left() {
     let device = device();
     let fs = mount(&device, Reaping::Background);

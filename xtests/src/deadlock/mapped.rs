@@ -32,27 +32,27 @@ pub(super) struct Stored {
 }
 
 /// The mapping; gone when dropped.
-struct Map {
+pub(crate) struct Map {
     start: *mut u8,
     bytes: usize,
 }
 
 impl Map {
-    fn of(file: &File, bytes: usize) -> Result<Self> {
+    pub(crate) fn of(file: &File, bytes: usize) -> Result<Self> {
         let rights = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping where the kernel likes, of a file that is as long as it.
         let start = unsafe { mmap(std::ptr::null_mut(), bytes, rights, MapFlags::SHARED, file, 0) }?;
         Ok(Self { start: start.cast(), bytes })
     }
 
-    fn block(&mut self, index: u64) -> &mut [u8] {
+    pub(crate) fn block(&mut self, index: u64) -> &mut [u8] {
         let at = index as usize * BLOCK;
         assert!(at + BLOCK <= self.bytes);
         // SAFETY: within the mapping, which nobody else knows.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), BLOCK) }
     }
 
-    fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         // SAFETY: the mapping of this value.
         Ok(unsafe { msync(self.start.cast(), self.bytes, MsyncFlags::SYNC) }?)
     }

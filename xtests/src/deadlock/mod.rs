@@ -12,7 +12,7 @@
 
 mod corner;
 mod limits;
-mod mapped;
+pub(crate) mod mapped;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

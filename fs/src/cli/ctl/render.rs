@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::cli::size::Size;
-use crate::control::status::{Advisor, Cleaner, Learning, Regret, Segments, Stall, Status, Tap, Traffic};
+use crate::control::status::{Advisor, Cleaner, Learning, Regret, Segments, Stall, Status, Supervision, Tap, Traffic};
 use crate::scrub::{State, Summary};
 
 /// Sections of `name  value` lines; what is not known is a dash.
@@ -22,6 +22,10 @@ pub fn text(status: &Status) -> String {
     scrub(&mut out, &status.scrub);
     stalls(&mut out, &status.stalls);
     protection(&mut out, status);
+    if let Some(Supervision { watched, deaths, upgrades }) = status.supervision {
+        let gone = if watched { "" } else { "; the supervisor is gone" };
+        line(&mut out, "supervised", format_args!("{upgrades} upgrades, {deaths} daemons died{gone}"));
+    }
     out
 }
 
