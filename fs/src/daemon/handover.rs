@@ -116,7 +116,10 @@ impl Handover {
     pub(super) fn finish(&self, outcome: &Result<()>) -> Result<()> {
         let Some((executable, mut client)) = self.wanted.lock().take() else { return Ok(()) };
         match (outcome, &self.link) {
-            (Ok(()), Some(link)) => link.replace(&executable, &client).context("handing the mount to the supervisor"),
+            (Ok(()), Some(link)) => {
+                link.chunks.clear();
+                link.replace(&executable, &client).context("handing the mount to the supervisor")
+            }
             (Err(error), _) => {
                 let why =
                     Response::Refused(format!("this daemon ended with an error and is followed by another: {error:#}"));

@@ -291,7 +291,7 @@ impl Core {
                 writer_threads: if inline { 0 } else { WRITER_THREADS },
                 heads: options.heads,
                 placement: Box::new(NoSeparation),
-                kept: None,
+                kept: link.as_ref().map(|link| Arc::clone(&link.chunks)),
             },
         )?);
         let standing = Handover::take_up(link.as_mut(), &volume, &options.target)?;

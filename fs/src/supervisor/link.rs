@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use super::channel::Channel;
 use super::message::{Begin, Word};
 use crate::fuse::Connection;
+use crate::log::KeptMemory;
 use crate::meta::witness::Witness;
 
 /// What a daemon was given to begin with, and where its words go.
@@ -23,6 +24,8 @@ pub struct Link {
     /// Daemons of this mount that made way for another.
     pub upgrades: u32,
     pub witness: Option<Arc<Witness>>,
+    /// Chunks that the daemon before has left, and room for ours.
+    pub chunks: Arc<KeptMemory>,
     /// A mount that stands already.
     pub connection: Option<Connection>,
 }
@@ -38,15 +41,16 @@ impl Link {
         let begin = channel.receive::<Begin>().context("listening to the supervisor")?;
         let (begin, descriptors) = begin.context("the supervisor is gone")?;
         let mut descriptors = descriptors.into_iter();
-        let witness = descriptors.next().context("the supervisor sent no memory")?;
-        let witness = Some(Arc::new(Witness::map(&witness).context("mapping the supervisor's memory")?));
+        let mut memory = || descriptors.next().context("the supervisor sent no memory");
+        let witness = Some(Arc::new(Witness::map(memory()?).context("mapping the witness's memory")?));
+        let chunks = KeptMemory::map(memory()?).context("mapping the chunks' memory")?;
         let connection = match begin.terms {
             None => None,
             Some(terms) => {
                 Some(Connection { terms, device: descriptors.next().context("a mount without a descriptor")? })
             }
         };
-        Ok(Self { channel, deaths: begin.deaths, upgrades: begin.upgrades, witness, connection })
+        Ok(Self { channel, deaths: begin.deaths, upgrades: begin.upgrades, witness, chunks, connection })
     }
 
     /// Requests are answered over `connection`, which is new if it `is_new`.

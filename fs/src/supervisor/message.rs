@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fuse::Terms;
 
-/// Supervisor to daemon, once, with the witness's memory and, if there is a mount already, its connection.
+/// Supervisor to daemon, once, with the memory of the witness, that of chunks and, if there is a mount already, its connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Begin {
     /// What the kernel and the first daemon of this mount agreed on; `None`: mount first.

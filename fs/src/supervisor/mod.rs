@@ -1,6 +1,6 @@
 //! The process that keeps a mount alive while its daemons come and go.
 //!
-//! It holds the kernel's descriptor, which keeps the connection, and a page of memory that says what clients may know of; it starts daemons, and waits. It
+//! It holds the kernel's descriptor, which keeps the connection, and memory: of what clients may know, and of chunks that are not written. It starts daemons, and waits. It
 //! reads no request and opens no image, so there is little in it that could fail, and it has no thread but one.
 //! A daemon that ends with the mount ends it too; one that makes way is followed by the program it names, and if that does not come to serve, by
 //! this program again; one that dies is followed by its like, unless too many die in a short time, of whom the last is this program.
@@ -26,6 +26,7 @@ use anyhow::{Context, Result, bail};
 use crate::control::{Response, server};
 use crate::fuse::Connection;
 use crate::fuse::signals::Signals;
+use crate::log::KeptMemory;
 use crate::meta::witness::Witness;
 use child::{Child, Heard};
 pub use link::Link;
@@ -110,6 +111,7 @@ struct Supervisor {
     ready: Option<Box<dyn FnOnce()>>,
     signals: Signals,
     witness: OwnedFd,
+    chunks: OwnedFd,
     connection: Option<Connection>,
     upgrade: Option<Upgrade>,
     unprivileged: bool,
@@ -126,6 +128,7 @@ pub fn run(supervised: Supervised) -> Result<()> {
         ready: Some(supervised.ready),
         signals: Signals::block().context("blocking signals")?,
         witness: Witness::create().context("making the witness's memory")?,
+        chunks: KeptMemory::create().context("making the chunks' memory")?,
         connection: None,
         upgrade: None,
         unprivileged: supervised.unprivileged,
@@ -242,9 +245,8 @@ impl Supervisor {
     fn start(&self, program: &Program) -> Result<Child> {
         let connection = self.connection.as_ref();
         let begin = Begin { terms: connection.map(|c| c.terms), deaths: self.deaths_ever, upgrades: self.upgrades };
-        let witness = self.witness.as_fd();
-        let descriptors: Vec<BorrowedFd<'_>> =
-            std::iter::once(witness).chain(connection.map(|c| c.device.as_fd())).collect();
+        let memory = [self.witness.as_fd(), self.chunks.as_fd()];
+        let descriptors: Vec<BorrowedFd<'_>> = memory.into_iter().chain(connection.map(|c| c.device.as_fd())).collect();
         Child::start(program, &self.arguments, &begin, &descriptors)
     }
 
