@@ -36,6 +36,10 @@ pub(super) fn run(volume: &Volume, kills: u32) -> Result<()> {
         shared.stop.store(true, Ordering::Relaxed);
         client.join().map_err(|_| anyhow!("the client panicked"))?.and(killed)
     })?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let target = volume.target().display().to_string();
+    let here = mounts.lines().filter(|line| line.split(' ').nth(4) == Some(&target)).count();
+    ensure!(here == 1, "{here} mounts lie one over the other: those that were cut off were not cleared away");
     let (rounds, cuts) = (shared.rounds.into_inner(), shared.cuts.into_inner());
     println!(
         "upgrade: {kills} kills under operations that are durable when answered; {rounds} rounds, nothing done twice or not at all; {cuts} cut off"
