@@ -1,6 +1,6 @@
 //! Faults at the size of a test: an even sample of those that the program `faults` injects, and a mount or two.
 
-use xtests::faults::{self, Options, delays, mounted};
+use xtests::faults::{self, Options, mounted};
 use xtests::small::cannot_mount;
 use xtests::testdisk::cache::Failing;
 
@@ -32,10 +32,4 @@ fn a_disk_that_fails_writes_makes_the_mount_read_only() {
 #[test]
 fn a_host_that_is_full_is_no_space_and_no_more() {
     with_a_mount(mounted::full_host);
-}
-
-#[test]
-fn a_disk_that_is_late_is_late_and_no_more() {
-    let late = delays::Options { every: 60, millis: 1000, mib: 1 };
-    with_a_mount(|| delays::late_disk(&late).map(|held| println!("{held:?}")));
 }

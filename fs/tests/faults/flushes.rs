@@ -48,27 +48,6 @@ fn what_a_failed_flush_left_in_the_cache_is_written_again_by_the_next_mount() {
 }
 
 #[test]
-fn a_slot_that_a_failed_flush_left_in_the_cache_is_written_again_by_the_next_mount() {
-    let bench = Bench::conventional();
-    let mounted = bench.mount().unwrap();
-    let ino = create(&mounted.filesystem, "file");
-    write(&mounted.filesystem, ino, 0, 40, 7).unwrap();
-    // The first flush of a checkpoint is for what the slot names, the second for the slot.
-    bench.device.plant(Fault::once(FaultOp::Flush, 1));
-    assert!(mounted.volume.checkpoint(false).is_err());
-    assert_eq!(bench.device.struck(), 1);
-    drop(mounted);
-    let mounted = bench.mount().unwrap();
-    // What is logged now is replayed onto that slot, or is lost with it.
-    write(&mounted.filesystem, find(&mounted.filesystem, "file"), 40, 3, 8).unwrap();
-    mounted.filesystem.sync().unwrap();
-    let cut = bench.cut();
-    let ino = find(&cut.filesystem, "file");
-    expect(&cut.filesystem, ino, 0, 40, 7);
-    expect(&cut.filesystem, ino, 40, 3, 8);
-}
-
-#[test]
 fn a_superblock_that_cannot_be_read_is_no_reason_to_take_an_older_one() {
     let bench = Bench::conventional();
     let mounted = bench.mount().unwrap();

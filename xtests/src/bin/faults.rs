@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use xtests::faults;
 
 /// Every operation of a device fails in turn, and every zone; nothing promised may be lost
@@ -10,25 +10,9 @@ use xtests::faults;
 struct Line {
     #[command(flatten)]
     options: faults::Options,
-    #[command(subcommand)]
-    instead: Option<Instead>,
-}
-
-/// What else can be run
-#[derive(Subcommand)]
-enum Instead {
-    /// Mounts on a disk that holds operations up for seconds, under fio
-    Late(faults::delays::Options),
 }
 
 fn main() -> ExitCode {
     let line = Line::parse();
-    xtests::campaign("faults", || match &line.instead {
-        None => faults::campaign(&line.options),
-        Some(Instead::Late(options)) => {
-            let held = faults::delays::late_disk(options)?;
-            println!("held up: {} reads, {} writes, {} flushes; no error", held.reads, held.writes, held.flushes);
-            Ok(())
-        }
-    })
+    xtests::campaign("faults", || faults::campaign(&line.options))
 }

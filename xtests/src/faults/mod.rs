@@ -1,10 +1,8 @@
 //! Every operation of a device fails in turn, and every zone, in memory and on one thread, so that each can be had again.
 //!
 //! A fixed piece of work is run once to count its operations, and then once for each of them that fails, once or for ever, and for each zone that turns
-//! read-only or offline before each step. [`run`] says what must hold. [`mounted`] does a few such things to a real mount, and
-//! [`delays`] has the disk under one take its time.
+//! read-only or offline before each step. [`run`] says what must hold. [`mounted`] does a few such things to a real mount.
 
-pub mod delays;
 pub mod model;
 pub mod mounted;
 pub mod run;

@@ -23,23 +23,16 @@ pub(super) fn run(volume: &mut Volume, mib: u32) -> Result<()> {
         skip("fio: not installed");
         return Ok(());
     }
-    write(volume, mib)?;
+    for job in JOBS {
+        fio(volume.target(), volume.beside(), job, mib, false).with_context(|| job.0)?;
+    }
     volume.unmount()?;
     volume.mount()?;
-    verify(volume, mib)?;
+    for job in JOBS {
+        fio(volume.target(), volume.beside(), job, mib, true).with_context(|| format!("{} after a mount", job.0))?;
+    }
     println!("fio: {} jobs of {mib} MiB, every block verified at once and after a mount", JOBS.len());
     Ok(())
-}
-
-/// Every job writes, and reads what it wrote.
-pub(crate) fn write(volume: &Volume, mib: u32) -> Result<()> {
-    JOBS.iter().try_for_each(|job| fio(volume.target(), volume.beside(), *job, mib, false).context(job.0))
-}
-
-/// Every job reads what an earlier one wrote.
-pub(crate) fn verify(volume: &Volume, mib: u32) -> Result<()> {
-    let again = |job: &_| fio(volume.target(), volume.beside(), *job, mib, true);
-    JOBS.iter().try_for_each(|job| again(job).with_context(|| format!("{} after a mount", job.0)))
 }
 
 /// One job; with `again` it only reads what an earlier run of the same job wrote.

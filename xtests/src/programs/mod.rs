@@ -8,7 +8,7 @@
 //! | `fio` | random writes by every engine, verified |
 //! | `stress` | the filesystem class of stress-ng, verified |
 
-pub(crate) mod fio;
+mod fio;
 pub(crate) mod sources;
 mod sqlite;
 mod stress;

@@ -6,7 +6,6 @@
 
 pub mod cache;
 pub mod cut;
-pub mod delays;
 pub mod server;
 
 use std::fs::File;
@@ -20,7 +19,6 @@ use rustix::mount::UnmountFlags;
 use rustix::process::Pid;
 
 use crate::program;
-use delays::HeldCounts;
 
 /// Percent of the writes of which something is destaged before a flush, unless told otherwise.
 pub const DESTAGE_PERCENT: u64 = 50;
@@ -30,8 +28,6 @@ const FORGET_FLUSHES: &str = "forget flushes";
 const FAIL_WRITES: &str = "fail writes";
 const FAIL_FLUSHES: &str = "fail flushes";
 const STOP_AFTER: &str = "stop after";
-const DELAY: &str = "delay";
-const HELD: &str = "held";
 const ANSWER: &str = "done";
 
 /// The disk's process and its mount. Dropped, both are gone; the medium stays.
@@ -116,23 +112,6 @@ impl TestDisk {
         let process = self.process()?;
         writeln!(process.orders, "{order}")?;
         process.await_answer()
-    }
-
-    /// From now on until its next life the disk holds up each `every`-th operation of a kind for `millis`; none if that is 0.
-    pub fn delay(&mut self, every: u64, millis: u64) -> Result<()> {
-        let process = self.process()?;
-        writeln!(process.orders, "{DELAY} {every} {millis}")?;
-        process.await_answer()
-    }
-
-    /// How many operations were held up in this life.
-    pub fn held(&mut self) -> Result<HeldCounts> {
-        let process = self.process()?;
-        writeln!(process.orders, "{HELD}")?;
-        let mut line = String::new();
-        process.answers.read_line(&mut line)?;
-        process.await_answer()?;
-        HeldCounts::from_line(&line).with_context(|| format!("the disk counts `{line}`"))
     }
 
     /// Has the disk stop itself once it has taken `changes` more writes or discards, with the last one unanswered.

@@ -18,8 +18,7 @@ use fuser::{
 use rustix::mount::UnmountFlags;
 
 use super::cache::{Cache, Failing, Flushes};
-use super::delays::{Delays, Held};
-use super::{ANSWER, DELAY, FAIL_FLUSHES, FAIL_WRITES, FORGET_FLUSHES, HELD, IMAGE_NAME, STOP_AFTER};
+use super::{ANSWER, FAIL_FLUSHES, FAIL_WRITES, FORGET_FLUSHES, IMAGE_NAME, STOP_AFTER};
 use crate::block::BLOCK;
 
 const IMAGE: INodeNo = INodeNo(2);
@@ -47,12 +46,10 @@ pub fn main(options: &Options) -> Result<()> {
     let cache = Cache::open(&options.medium, options.seed, options.destage)
         .with_context(|| options.medium.display().to_string())?;
     let cache = Arc::new(Mutex::new(cache));
-    let delays = Arc::new(Delays::default());
-    let disk = Disk { cache: Arc::clone(&cache), delays: Arc::clone(&delays) };
-    let session = Session::new(disk, &options.target, &config())
+    let session = Session::new(Disk { cache: Arc::clone(&cache) }, &options.target, &config())
         .with_context(|| format!("mounting on {}", options.target.display()))?;
     let serving = session.spawn()?;
-    let answered = answer(&cache, &delays);
+    let answered = answer(&cache);
     // The process ends without waiting for the session: whoever still uses the disk shall see it die.
     let unmounted = unmount(&options.target);
     std::mem::forget(serving);
@@ -67,23 +64,20 @@ fn config() -> Config {
     config
 }
 
-fn answer(cache: &Mutex<Cache>, delays: &Delays) -> Result<()> {
+fn answer(cache: &Mutex<Cache>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{ANSWER}")?;
     for line in std::io::stdin().lock().lines() {
         let order = line?;
-        let words: Vec<&str> = order.split_whitespace().collect();
-        match (order.as_str(), order.strip_prefix(STOP_AFTER), &words[..]) {
-            (FORGET_FLUSHES, ..) => locked(cache).flushes = Flushes::Forgotten,
-            (FAIL_WRITES, ..) => locked(cache).failing = Some((Failing::Writes, 0)),
-            (FAIL_FLUSHES, ..) => locked(cache).failing = Some((Failing::Flushes, 0)),
-            (_, Some(changes), _) => {
+        match (order.as_str(), order.strip_prefix(STOP_AFTER)) {
+            (FORGET_FLUSHES, _) => locked(cache).flushes = Flushes::Forgotten,
+            (FAIL_WRITES, _) => locked(cache).failing = Some((Failing::Writes, 0)),
+            (FAIL_FLUSHES, _) => locked(cache).failing = Some((Failing::Flushes, 0)),
+            (_, Some(changes)) => {
                 locked(cache).stop_after = Some(changes.trim().parse()?);
                 continue;
             }
-            (.., [DELAY, every, millis]) => delays.set(every.parse()?, millis.parse()?),
-            (.., [HELD]) => writeln!(out, "{}", delays.counts().to_line())?,
-            (other, ..) => bail!("no such order: {other}"),
+            (other, None) => bail!("no such order: {other}"),
         }
         writeln!(out, "{ANSWER}")?;
     }
@@ -100,7 +94,6 @@ fn locked(cache: &Mutex<Cache>) -> MutexGuard<'_, Cache> {
 
 struct Disk {
     cache: Arc<Mutex<Cache>>,
-    delays: Arc<Delays>,
 }
 
 impl Disk {
@@ -173,7 +166,6 @@ impl Filesystem for Disk {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.delays.pass(Held::Read);
         let cache = locked(&self.cache);
         let left = cache.size_bytes().unwrap_or(0).saturating_sub(offset);
         let mut buf = vec![0; left.min(size.into()) as usize];
@@ -195,7 +187,6 @@ impl Filesystem for Disk {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.delays.pass(Held::Write);
         match locked(&self.cache).write(offset, data) {
             Ok(()) => reply.written(data.len() as u32),
             Err(error) => reply.error(errno(error)),
@@ -208,7 +199,6 @@ impl Filesystem for Disk {
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.delays.pass(Held::Flush);
         done(locked(&self.cache).flush(), reply);
     }
 
@@ -222,7 +212,6 @@ impl Filesystem for Disk {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.delays.pass(Held::Write);
         let mut cache = locked(&self.cache);
         if mode & libc::FALLOC_FL_PUNCH_HOLE != 0 {
             done(cache.punch(offset, length), reply);
