@@ -7,13 +7,59 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags};
 
 /// Neither size nor seals of the memory can change once it exists.
 const SIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+
+#[cfg(test)]
+pub(crate) mod modelled;
+
+/// What the rings ask of the memory they stand in, each call one access: so that tests can put them on a model of memory in which accesses
+/// come in every order that these ones allow.
+pub trait SharedWords {
+    fn load_u32(&self, offset: usize, order: Ordering) -> u32;
+    fn store_u32(&self, offset: usize, value: u32, order: Ordering);
+    fn load_u64(&self, offset: usize, order: Ordering) -> u64;
+    fn store_u64(&self, offset: usize, value: u64, order: Ordering);
+}
+
+/// A word of this process, for the same reason.
+pub trait Atomic64 {
+    fn load(&self, order: Ordering) -> u64;
+    fn store(&self, value: u64, order: Ordering);
+}
+
+impl Atomic64 for AtomicU64 {
+    fn load(&self, order: Ordering) -> u64 {
+        AtomicU64::load(self, order)
+    }
+
+    fn store(&self, value: u64, order: Ordering) {
+        AtomicU64::store(self, value, order);
+    }
+}
+
+impl SharedWords for Words {
+    fn load_u32(&self, offset: usize, order: Ordering) -> u32 {
+        self.u32(offset).load(order)
+    }
+
+    fn store_u32(&self, offset: usize, value: u32, order: Ordering) {
+        self.u32(offset).store(value, order);
+    }
+
+    fn load_u64(&self, offset: usize, order: Ordering) -> u64 {
+        self.u64(offset).load(order)
+    }
+
+    fn store_u64(&self, offset: usize, value: u64, order: Ordering) {
+        self.u64(offset).store(value, order);
+    }
+}
 
 /// A mapping of shared memory with the descriptor it came from.
 pub struct Words {
@@ -61,7 +107,7 @@ impl Words {
 
     /// Touches every page, so that later writes need no memory that has to be found first.
     pub fn prefault(&self) {
-        (0..self.bytes).step_by(4096).for_each(|at| self.u8(at).store(0, std::sync::atomic::Ordering::Relaxed));
+        (0..self.bytes).step_by(4096).for_each(|at| self.u8(at).store(0, Ordering::Relaxed));
     }
 
     /// The aligned 32-bit word at `offset`.
@@ -109,7 +155,6 @@ pub fn sealed_copy(bytes: &[u8]) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::Ordering;
 
     #[test]
     fn shared_memory_cannot_be_resized_and_is_seen_by_both() {

@@ -12,6 +12,7 @@
 
 mod buffer;
 mod detour;
+mod flush_rounds;
 mod heads;
 mod kept;
 mod number_set;
@@ -43,6 +44,7 @@ pub use kept::KeptMemory;
 pub use planner::{PlannedChunk, Planner};
 pub use ticket::Ticket;
 
+use flush_rounds::LogRounds;
 use heads::Heads;
 use segments::SegmentTable;
 
@@ -71,8 +73,7 @@ pub struct Log {
     changed: Condvar,
     /// A chunk waits for a writer thread.
     work: Condvar,
-    flush: Mutex<FlushRounds>,
-    flush_done: Condvar,
+    rounds: LogRounds,
     /// Every operation up to this one is durable.
     flushed: AtomicU64,
     /// The epoch that chunks carry.
@@ -97,14 +98,6 @@ pub(crate) struct Inner {
     detours: u64,
     failed: Option<String>,
     stopping: bool,
-}
-
-/// Group commit: rounds of flushing.
-#[derive(Default)]
-struct FlushRounds {
-    started: u64,
-    done: u64,
-    running: bool,
 }
 
 /// The answer to a wish for room.
@@ -141,8 +134,7 @@ impl Log {
             shape,
             changed: Condvar::new(),
             work: Condvar::new(),
-            flush: Mutex::new(Place::Flush, FlushRounds::default()),
-            flush_done: Condvar::new(),
+            rounds: LogRounds::default(),
             flushed: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             kept,
@@ -297,34 +289,10 @@ impl Log {
         }
     }
 
-    /// One flush that starts after the call, shared with everybody who waits for one (group commit).
-    ///
-    /// After a failed one there is no other: the device may have dropped what it was to save, and would say of a later flush that it saved everything. So
-    /// the log has failed before anybody can begin one.
+    /// One flush that starts after the call, shared with everybody who waits for one. A flush that fails is the last.
     pub fn flush_once(&self) -> Result<()> {
-        let mut rounds = self.flush.lock();
-        let wanted = rounds.started + 1;
-        while rounds.done < wanted {
-            self.failure()?;
-            if rounds.running {
-                rounds.wait(&self.flush_done);
-                continue;
-            }
-            rounds.running = true;
-            rounds.started += 1;
-            let round = rounds.started;
-            drop(rounds);
-            let result = self.device.flush();
-            if let Err(e) = &result {
-                self.fail(e.to_string());
-            }
-            rounds = self.flush.lock();
-            rounds.running = false;
-            self.flush_done.notify_all();
-            result?;
-            rounds.done = round;
-        }
-        Ok(())
+        let flush = || self.device.flush().inspect_err(|e| self.fail(e.to_string())).map_err(Error::from);
+        flush_rounds::flush_once(&self.rounds, || self.failure(), flush)
     }
 
     /// Ends the writer threads. What is not written stays unwritten: sync first.

@@ -56,3 +56,17 @@ fn one_error_is_read_past() {
     assert_eq!(lost, 0);
     expect(&mounted.filesystem, find(&mounted.filesystem, "kept"), 0, 200, 5);
 }
+
+#[test]
+fn blocks_that_the_device_does_not_give_are_not_lost() {
+    let (bench, mounted) = half_dead();
+    // After the reads of summaries, which are the first, everything fails: whole runs, and each block of them alone.
+    for spared in 0..6 {
+        bench.device.plant(Fault::forever(FaultOp::Read, spared));
+        mounted.cleaner.clean_one().unwrap();
+        bench.device.clear_faults();
+    }
+    let lost = mounted.cleaner.counters.lost_blocks.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(lost, 0);
+    expect(&mounted.filesystem, find(&mounted.filesystem, "kept"), 0, 200, 5);
+}

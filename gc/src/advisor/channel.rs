@@ -6,15 +6,15 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Model;
 use super::process::{Child, Start};
 use super::protocol::{Batch, ROWS_MAX, SLOTS, fault};
+use super::pulse::Pulse;
 use super::region::Region;
-use super::ring::{AnswerHead, AnswerReader, DatasetWriter, Label, Lie, NotPosted, answer_pending};
+use super::ring::{AnswerHead, AnswerReader, DatasetWriter, Label, Lie, NotPosted};
 
 /// A batch that was posted and not answered yet.
 #[derive(Debug, Clone, Copy)]
@@ -45,36 +45,6 @@ pub(crate) struct Timing {
     pub label: Label,
     pub latency_us: u64,
     pub run_ns: u64,
-}
-
-/// What the supervisor watches while somebody else uses the channel: no lock, only words.
-#[derive(Debug, Default)]
-pub(crate) struct Pulse {
-    /// When the oldest batch in flight was posted; 0 without any.
-    oldest_ns: AtomicU64,
-    taken: AtomicU64,
-    lied: AtomicBool,
-}
-
-impl Pulse {
-    /// Whether nothing is in flight.
-    pub(crate) fn idle(&self) -> bool {
-        self.oldest_ns.load(Ordering::Relaxed) == 0
-    }
-
-    /// Whether the worker was caught at a lie.
-    pub(crate) fn lied(&self) -> bool {
-        self.lied.load(Ordering::Relaxed)
-    }
-
-    /// Whether the worker owes an answer for longer than `limit_us`. Answers that nobody has taken
-    /// yet are no debt of the worker's.
-    pub(crate) fn overrun(&self, region: &Region, now_ns: u64, limit_us: u64) -> bool {
-        // In the opposite order of `beat`: whoever sees an answer taken sees its debt gone.
-        let pending = answer_pending(region, self.taken.load(Ordering::Acquire));
-        let oldest = self.oldest_ns.load(Ordering::Relaxed);
-        oldest != 0 && now_ns.saturating_sub(oldest) / 1000 > limit_us && !pending
-    }
 }
 
 /// See the module's description.
@@ -213,7 +183,7 @@ impl Channel {
 
     fn caught(&mut self, lie: Lie) -> Taken {
         self.lie = Some(lie);
-        self.pulse.lied.store(true, Ordering::Relaxed);
+        self.pulse.caught();
         Taken::Lie(lie)
     }
 
@@ -231,9 +201,8 @@ impl Channel {
 
     /// Brings the pulse up to date.
     fn beat(&self) {
-        let oldest = self.in_flight.iter().flatten().map(|flight| flight.posted_ns.max(1)).min();
-        self.pulse.oldest_ns.store(oldest.unwrap_or(0), Ordering::Relaxed);
-        self.pulse.taken.store(self.answers.position(), Ordering::Release);
+        let oldest_ns = self.in_flight.iter().flatten().map(|flight| flight.posted_ns).min();
+        self.pulse.beat(oldest_ns, self.answers.position());
     }
 
     pub(crate) fn pulse(&self) -> &Arc<Pulse> {
@@ -252,6 +221,7 @@ mod tests {
     use super::super::ring::{AnswerHead, AnswerWriter, DatasetReader};
     use super::super::testing::model;
     use super::*;
+    use std::sync::atomic::Ordering;
 
     const ROW: [f32; 3] = [1.0, 2.0, 3.0];
 

@@ -15,7 +15,7 @@
 //! | `worker`, `engine`, `reserve`, `sandbox` | the worker process |
 //! | `protobuf`, `model`, `check`, `probe` | whether a file may become the model |
 //! | `local` | a model in this process, for tools |
-//! | `process`, `channel`, `proxy`, `supervisor`, `swap`, `shadow`, `watch` | the daemon's side |
+//! | `process`, `channel`, `pulse`, `proxy`, `supervisor`, `swap`, `shadow`, `watch` | the daemon's side |
 //! | `lies` | a worker that lies, for fuzzing and tests |
 //! | `trust` | how much the recommendations may decide |
 //! | `regret` | how much that may cost |
@@ -32,6 +32,9 @@ pub(crate) mod process;
 mod protobuf;
 pub(crate) mod protocol;
 mod proxy;
+mod pulse;
+#[cfg(test)]
+mod races;
 mod region;
 mod regret;
 pub(crate) mod reserve;

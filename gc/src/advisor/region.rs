@@ -7,15 +7,15 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
 use super::protocol::{FEATURES_MAX, MAGIC, REGION_BYTES, ROWS_MAX, SLOTS, VERSION, header};
-use crate::words::Words;
+use crate::words::{SharedWords, Words};
 
 /// A mapping of the shared region.
-pub struct Region(Words);
+pub struct Region<W = Words>(W);
 
-impl std::ops::Deref for Region {
-    type Target = Words;
+impl<W> std::ops::Deref for Region<W> {
+    type Target = W;
 
-    fn deref(&self) -> &Words {
+    fn deref(&self) -> &W {
         &self.0
     }
 }
@@ -49,20 +49,6 @@ impl Region {
         ]
     }
 
-    /// Copies `into.len()` floats out, each read once.
-    pub(crate) fn load_f32s(&self, offset: usize, into: &mut [f32]) {
-        for (i, value) in into.iter_mut().enumerate() {
-            *value = f32::from_bits(self.u32(offset + 4 * i).load(Ordering::Relaxed));
-        }
-    }
-
-    /// Writes floats one after the other.
-    pub(crate) fn store_f32s(&self, offset: usize, from: impl Iterator<Item = f32>) {
-        for (i, value) in from.enumerate() {
-            self.u32(offset + 4 * i).store(value.to_bits(), Ordering::Relaxed);
-        }
-    }
-
     /// Copies a zero-terminated text out; what is not printable ASCII becomes `?`.
     pub(crate) fn load_text(&self, offset: usize, bytes_max: usize) -> String {
         (0..bytes_max)
@@ -78,6 +64,28 @@ impl Region {
         for i in 0..bytes_max {
             let byte = if i + 1 < bytes_max { bytes.get(i).copied().unwrap_or(0) } else { 0 };
             self.u8(offset + i).store(byte, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<W: SharedWords> Region<W> {
+    /// A region in memory of another kind, for tests.
+    #[cfg(test)]
+    pub(crate) fn over(words: W) -> Self {
+        Self(words)
+    }
+
+    /// Copies `into.len()` floats out, each read once.
+    pub(crate) fn load_f32s(&self, offset: usize, into: &mut [f32]) {
+        for (i, value) in into.iter_mut().enumerate() {
+            *value = f32::from_bits(self.0.load_u32(offset + 4 * i, Ordering::Relaxed));
+        }
+    }
+
+    /// Writes floats one after the other.
+    pub(crate) fn store_f32s(&self, offset: usize, from: impl Iterator<Item = f32>) {
+        for (i, value) in from.enumerate() {
+            self.0.store_u32(offset + 4 * i, value.to_bits(), Ordering::Relaxed);
         }
     }
 }

@@ -13,6 +13,7 @@ use super::protocol::{
     ANSWER_BASE, DATASET_BASE, FEATURES_MAX, ROWS_MAX, SLOTS, answer_slot, dataset_slot, fault, header,
 };
 use super::region::Region;
+use crate::words::{SharedWords, Words};
 
 /// The other side wrote something that no honest peer writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,15 +39,15 @@ pub(crate) struct Label {
 }
 
 /// Daemon's end of the dataset ring.
-pub(crate) struct DatasetWriter {
-    region: Arc<Region>,
+pub(crate) struct DatasetWriter<W = Words> {
+    region: Arc<Region<W>>,
     position: u64,
     tail_seen: u64,
 }
 
-impl DatasetWriter {
-    pub(crate) fn new(region: Arc<Region>) -> DatasetWriter {
-        DatasetWriter { region, position: 0, tail_seen: 0 }
+impl<W: SharedWords> DatasetWriter<W> {
+    pub(crate) fn new(region: Arc<Region<W>>) -> Self {
+        Self { region, position: 0, tail_seen: 0 }
     }
 
     /// Publishes a batch of `label.rows` rows of `features` values, or says why not. Never waits.
@@ -60,18 +61,18 @@ impl DatasetWriter {
         self.check_space()?;
         let at = slot(DATASET_BASE, dataset_slot::BYTES, self.position);
         let region = &self.region;
-        region.u64(at + dataset_slot::TICKET).store(label.ticket, Ordering::Relaxed);
-        region.u64(at + dataset_slot::GENERATION).store(label.generation, Ordering::Relaxed);
-        region.u32(at + dataset_slot::ROWS).store(label.rows, Ordering::Relaxed);
-        region.u32(at + dataset_slot::FEATURES).store(features as u32, Ordering::Relaxed);
+        region.store_u64(at + dataset_slot::TICKET, label.ticket, Ordering::Relaxed);
+        region.store_u64(at + dataset_slot::GENERATION, label.generation, Ordering::Relaxed);
+        region.store_u32(at + dataset_slot::ROWS, label.rows, Ordering::Relaxed);
+        region.store_u32(at + dataset_slot::FEATURES, features as u32, Ordering::Relaxed);
         region.store_f32s(at + dataset_slot::VALUES, values.take(ROWS_MAX * FEATURES_MAX));
         self.position += 1;
-        region.u64(at + dataset_slot::SEQ).store(self.position, Ordering::Release);
+        region.store_u64(at + dataset_slot::SEQ, self.position, Ordering::Release);
         Ok(())
     }
 
     fn check_space(&mut self) -> Result<(), NotPosted> {
-        let tail = self.region.u64(header::DATASET_TAIL).load(Ordering::Acquire);
+        let tail = self.region.load_u64(header::DATASET_TAIL, Ordering::Acquire);
         if tail < self.tail_seen || tail > self.position {
             return Err(NotPosted::Lie(Lie("dataset position out of range")));
         }
@@ -81,8 +82,8 @@ impl DatasetWriter {
 }
 
 /// Worker's end of the dataset ring.
-pub(crate) struct DatasetReader {
-    region: Arc<Region>,
+pub(crate) struct DatasetReader<W = Words> {
+    region: Arc<Region<W>>,
     position: u64,
 }
 
@@ -93,37 +94,37 @@ pub(crate) struct BatchHead {
     pub features: u32,
 }
 
-impl DatasetReader {
-    pub(crate) fn new(region: Arc<Region>) -> DatasetReader {
-        DatasetReader { region, position: 0 }
+impl<W: SharedWords> DatasetReader<W> {
+    pub(crate) fn new(region: Arc<Region<W>>) -> Self {
+        Self { region, position: 0 }
     }
 
     /// Copies the next batch's values into `into` (room for the largest batch), if there is one.
     pub(crate) fn pop(&mut self, into: &mut [f32]) -> Option<BatchHead> {
         let at = slot(DATASET_BASE, dataset_slot::BYTES, self.position);
         let region = &self.region;
-        if region.u64(at + dataset_slot::SEQ).load(Ordering::Acquire) != self.position + 1 {
+        if region.load_u64(at + dataset_slot::SEQ, Ordering::Acquire) != self.position + 1 {
             return None;
         }
         let head = BatchHead {
             label: Label {
-                ticket: region.u64(at + dataset_slot::TICKET).load(Ordering::Relaxed),
-                generation: region.u64(at + dataset_slot::GENERATION).load(Ordering::Relaxed),
-                rows: region.u32(at + dataset_slot::ROWS).load(Ordering::Relaxed),
+                ticket: region.load_u64(at + dataset_slot::TICKET, Ordering::Relaxed),
+                generation: region.load_u64(at + dataset_slot::GENERATION, Ordering::Relaxed),
+                rows: region.load_u32(at + dataset_slot::ROWS, Ordering::Relaxed),
             },
-            features: region.u32(at + dataset_slot::FEATURES).load(Ordering::Relaxed),
+            features: region.load_u32(at + dataset_slot::FEATURES, Ordering::Relaxed),
         };
         let count = head.label.rows.min(ROWS_MAX as u32) as usize * head.features.min(FEATURES_MAX as u32) as usize;
         region.load_f32s(at + dataset_slot::VALUES, &mut into[..count]);
         self.position += 1;
-        region.u64(header::DATASET_TAIL).store(self.position, Ordering::Release);
+        region.store_u64(header::DATASET_TAIL, self.position, Ordering::Release);
         Some(head)
     }
 }
 
 /// Worker's end of the recommendation ring.
-pub(crate) struct AnswerWriter {
-    region: Arc<Region>,
+pub(crate) struct AnswerWriter<W = Words> {
+    region: Arc<Region<W>>,
     position: u64,
 }
 
@@ -136,36 +137,36 @@ pub(crate) struct AnswerHead {
     pub done_ns: u64,
 }
 
-impl AnswerWriter {
-    pub(crate) fn new(region: Arc<Region>) -> AnswerWriter {
-        AnswerWriter { region, position: 0 }
+impl<W: SharedWords> AnswerWriter<W> {
+    pub(crate) fn new(region: Arc<Region<W>>) -> Self {
+        Self { region, position: 0 }
     }
 
     /// Publishes an answer. The daemon has at most [`SLOTS`] batches in flight, so the slot is free.
     pub(crate) fn push(&mut self, head: AnswerHead, values: &[f32]) {
         let at = slot(ANSWER_BASE, answer_slot::BYTES, self.position);
         let region = &self.region;
-        region.u64(at + answer_slot::TICKET).store(head.label.ticket, Ordering::Relaxed);
-        region.u64(at + answer_slot::GENERATION).store(head.label.generation, Ordering::Relaxed);
-        region.u32(at + answer_slot::ROWS).store(head.label.rows, Ordering::Relaxed);
-        region.u32(at + answer_slot::FAULT).store(head.fault, Ordering::Relaxed);
-        region.u64(at + answer_slot::RUN_NS).store(head.run_ns, Ordering::Relaxed);
-        region.u64(at + answer_slot::DONE_NS).store(head.done_ns, Ordering::Relaxed);
+        region.store_u64(at + answer_slot::TICKET, head.label.ticket, Ordering::Relaxed);
+        region.store_u64(at + answer_slot::GENERATION, head.label.generation, Ordering::Relaxed);
+        region.store_u32(at + answer_slot::ROWS, head.label.rows, Ordering::Relaxed);
+        region.store_u32(at + answer_slot::FAULT, head.fault, Ordering::Relaxed);
+        region.store_u64(at + answer_slot::RUN_NS, head.run_ns, Ordering::Relaxed);
+        region.store_u64(at + answer_slot::DONE_NS, head.done_ns, Ordering::Relaxed);
         region.store_f32s(at + answer_slot::VALUES, values.iter().copied().take(ROWS_MAX));
         self.position += 1;
-        region.u64(at + answer_slot::SEQ).store(self.position, Ordering::Release);
+        region.store_u64(at + answer_slot::SEQ, self.position, Ordering::Release);
     }
 }
 
 /// Daemon's end of the recommendation ring.
-pub(crate) struct AnswerReader {
-    region: Arc<Region>,
+pub(crate) struct AnswerReader<W = Words> {
+    region: Arc<Region<W>>,
     position: u64,
 }
 
-impl AnswerReader {
-    pub(crate) fn new(region: Arc<Region>) -> AnswerReader {
-        AnswerReader { region, position: 0 }
+impl<W: SharedWords> AnswerReader<W> {
+    pub(crate) fn new(region: Arc<Region<W>>) -> Self {
+        Self { region, position: 0 }
     }
 
     /// Answers taken so far.
@@ -178,25 +179,25 @@ impl AnswerReader {
     pub(crate) fn pop(&mut self, values: &mut Vec<f32>) -> Result<Option<AnswerHead>, Lie> {
         let at = slot(ANSWER_BASE, answer_slot::BYTES, self.position);
         let region = &self.region;
-        let seq = region.u64(at + answer_slot::SEQ).load(Ordering::Acquire);
+        let seq = region.load_u64(at + answer_slot::SEQ, Ordering::Acquire);
         if seq != self.position + 1 {
             // An honest slot still carries the number of its previous round.
             let previous = (self.position + 1).saturating_sub(SLOTS as u64);
             return if seq == previous { Ok(None) } else { Err(Lie("answer sequence out of range")) };
         }
-        let rows = region.u32(at + answer_slot::ROWS).load(Ordering::Relaxed);
+        let rows = region.load_u32(at + answer_slot::ROWS, Ordering::Relaxed);
         if rows as usize > ROWS_MAX {
             return Err(Lie("answer with too many rows"));
         }
         let head = AnswerHead {
             label: Label {
-                ticket: region.u64(at + answer_slot::TICKET).load(Ordering::Relaxed),
-                generation: region.u64(at + answer_slot::GENERATION).load(Ordering::Relaxed),
+                ticket: region.load_u64(at + answer_slot::TICKET, Ordering::Relaxed),
+                generation: region.load_u64(at + answer_slot::GENERATION, Ordering::Relaxed),
                 rows,
             },
-            fault: region.u32(at + answer_slot::FAULT).load(Ordering::Relaxed),
-            run_ns: region.u64(at + answer_slot::RUN_NS).load(Ordering::Relaxed),
-            done_ns: region.u64(at + answer_slot::DONE_NS).load(Ordering::Relaxed),
+            fault: region.load_u32(at + answer_slot::FAULT, Ordering::Relaxed),
+            run_ns: region.load_u64(at + answer_slot::RUN_NS, Ordering::Relaxed),
+            done_ns: region.load_u64(at + answer_slot::DONE_NS, Ordering::Relaxed),
         };
         values.clear();
         if head.fault == fault::NONE {
@@ -204,15 +205,15 @@ impl AnswerReader {
             region.load_f32s(at + answer_slot::VALUES, values);
         }
         self.position += 1;
-        region.u64(header::ANSWER_TAIL).store(self.position, Ordering::Release);
+        region.store_u64(header::ANSWER_TAIL, self.position, Ordering::Release);
         Ok(Some(head))
     }
 }
 
 /// Whether the answer after the first `position` ones waits to be taken.
-pub(crate) fn answer_pending(region: &Region, position: u64) -> bool {
+pub(crate) fn answer_pending<W: SharedWords>(region: &Region<W>, position: u64) -> bool {
     let at = slot(ANSWER_BASE, answer_slot::BYTES, position);
-    region.u64(at + answer_slot::SEQ).load(Ordering::Acquire) == position + 1
+    region.load_u64(at + answer_slot::SEQ, Ordering::Acquire) == position + 1
 }
 
 #[cfg(test)]

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::channel::{Channel, Pulse};
+use super::channel::Channel;
 use super::host::Model;
 use super::probe::{Failure, Step, Trial, timespec};
 use super::process::Child;
 use super::protocol::{header, monotonic_ns, sandbox_bits};
 use super::proxy::{Command, Shared};
+use super::pulse::Pulse;
 use super::region::Region;
 use super::status::{AdvisorState, ModelInfo, ModelRole};
 use super::swap::Swap;

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use super::event::EVENT_BYTES;
-use crate::words::Words;
+use crate::words::{SharedWords, Words};
 
 /// Events that a ring holds: 8 MiB.
 pub const RING_EVENTS: u64 = 1 << 17;
@@ -36,13 +36,15 @@ const AT_READ: usize = 128;
 const SLOTS: usize = 4096;
 const BYTES: usize = SLOTS + RING_EVENTS as usize * EVENT_BYTES;
 
-fn slot(number: u64) -> usize {
-    SLOTS + (number % RING_EVENTS) as usize * EVENT_BYTES
+fn slot(number: u64, events: u64) -> usize {
+    SLOTS + (number % events) as usize * EVENT_BYTES
 }
 
 /// The daemon's end.
-pub struct RingWriter {
-    words: Words,
+pub struct RingWriter<W: SharedWords = Words> {
+    words: W,
+    /// Events that fit.
+    events: u64,
     written: u64,
     read_seen: u64,
     dropped: u64,
@@ -54,14 +56,20 @@ impl RingWriter {
     pub fn create() -> io::Result<Self> {
         let words = Words::create(c"gleanfs-telemetry", BYTES)?;
         words.prefault();
-        words.u64(AT_EVENTS).store(RING_EVENTS, Relaxed);
-        words.u64(AT_MAGIC).store(MAGIC, Release);
-        Ok(Self { words, written: 0, read_seen: 0, dropped: 0, full_since: None, ended: false })
+        Ok(Self::over(words, RING_EVENTS))
     }
 
     /// The descriptor that the reader opens.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.words.fd()
+    }
+}
+
+impl<W: SharedWords> RingWriter<W> {
+    fn over(words: W, events: u64) -> Self {
+        words.store_u64(AT_EVENTS, events, Relaxed);
+        words.store_u64(AT_MAGIC, MAGIC, Release);
+        Self { words, events, written: 0, read_seen: 0, dropped: 0, full_since: None, ended: false }
     }
 
     /// Events written, and events dropped because there was no room.
@@ -76,22 +84,22 @@ impl RingWriter {
 
     /// Appends an event, or counts it as dropped.
     pub fn push(&mut self, event: &[u8; EVENT_BYTES]) {
-        if self.written - self.read_seen >= RING_EVENTS && !self.make_room() {
+        if self.written - self.read_seen >= self.events && !self.make_room() {
             self.dropped += 1;
-            self.words.u64(AT_DROPPED).store(self.dropped, Relaxed);
+            self.words.store_u64(AT_DROPPED, self.dropped, Relaxed);
             return;
         }
-        let at = slot(self.written);
+        let at = slot(self.written, self.events);
         for (n, word) in event.as_chunks().0.iter().enumerate() {
-            self.words.u64(at + 8 * n).store(u64::from_le_bytes(*word), Relaxed);
+            self.words.store_u64(at + 8 * n, u64::from_le_bytes(*word), Relaxed);
         }
         self.written += 1;
-        self.words.u64(AT_WRITTEN).store(self.written, Release);
+        self.words.store_u64(AT_WRITTEN, self.written, Release);
     }
 
     /// Looks how far the reader is.
     fn make_room(&mut self) -> bool {
-        let read = self.words.u64(AT_READ).load(Acquire);
+        let read = self.words.load_u64(AT_READ, Acquire);
         if read < self.read_seen || read > self.written {
             self.ended = true;
         } else if read > self.read_seen {
@@ -104,15 +112,17 @@ impl RingWriter {
     }
 }
 
-impl Drop for RingWriter {
+impl<W: SharedWords> Drop for RingWriter<W> {
     fn drop(&mut self) {
-        self.words.u64(AT_CLOSED).store(1, Release);
+        self.words.store_u64(AT_CLOSED, 1, Release);
     }
 }
 
 /// The other end.
-pub struct RingReader {
-    words: Words,
+pub struct RingReader<W: SharedWords = Words> {
+    words: W,
+    /// Events that fit.
+    events: u64,
     read: u64,
     dropped: u64,
 }
@@ -129,35 +139,43 @@ pub struct Taken {
 
 impl RingReader {
     pub fn open(fd: OwnedFd) -> Result<Self, String> {
-        let words = Words::open(fd, BYTES)?;
-        if words.u64(AT_MAGIC).load(Acquire) != MAGIC || words.u64(AT_EVENTS).load(Relaxed) != RING_EVENTS {
+        Self::over(Words::open(fd, BYTES)?, RING_EVENTS)
+    }
+}
+
+impl<W: SharedWords> RingReader<W> {
+    fn over(words: W, events: u64) -> Result<Self, String> {
+        if words.load_u64(AT_MAGIC, Acquire) != MAGIC || words.load_u64(AT_EVENTS, Relaxed) != events {
             return Err("shared memory: made by another version of this program".into());
         }
-        let read = words.u64(AT_READ).load(Relaxed);
-        Ok(Self { words, read, dropped: 0 })
+        let read = words.load_u64(AT_READ, Relaxed);
+        Ok(Self { words, events, read, dropped: 0 })
     }
 
     /// Hands out what there is, at most `events_max` events.
     pub fn take(&mut self, events_max: usize, mut each: impl FnMut(&[u8; EVENT_BYTES])) -> Taken {
         // Before the events, so that none comes after it.
-        let closed = self.words.u64(AT_CLOSED).load(Acquire) != 0;
-        let there = self.words.u64(AT_WRITTEN).load(Acquire).saturating_sub(self.read).min(RING_EVENTS);
+        let closed = self.words.load_u64(AT_CLOSED, Acquire) != 0;
+        let there = self.words.load_u64(AT_WRITTEN, Acquire).saturating_sub(self.read).min(self.events);
         let events = there.min(events_max as u64);
         for number in self.read..self.read + events {
-            let at = slot(number);
+            let at = slot(number, self.events);
             let mut event = [0; EVENT_BYTES];
             for (n, word) in event.as_chunks_mut().0.iter_mut().enumerate() {
-                *word = self.words.u64(at + 8 * n).load(Relaxed).to_le_bytes();
+                *word = self.words.load_u64(at + 8 * n, Relaxed).to_le_bytes();
             }
             each(&event);
         }
         self.read += events;
-        self.words.u64(AT_READ).store(self.read, Release);
-        let dropped = self.words.u64(AT_DROPPED).load(Relaxed);
+        self.words.store_u64(AT_READ, self.read, Release);
+        let dropped = self.words.load_u64(AT_DROPPED, Relaxed);
         let lost = dropped.saturating_sub(std::mem::replace(&mut self.dropped, dropped));
         Taken { events: events as usize, lost, closed: closed && events == there }
     }
 }
+
+#[cfg(test)]
+mod races;
 
 #[cfg(test)]
 mod tests {
