@@ -31,6 +31,10 @@ const WARMUP_RUNS: usize = 3;
 
 /// Places where a test looks into a worker or makes it misbehave. The shipped worker has none.
 pub trait Hooks {
+    /// Bounds what the worker may use, before it loads anything. Only a program of tests leaves that out.
+    fn limit(&mut self) {
+        reserve::limit_itself();
+    }
     /// Locks the worker in; answers with what stands. Only a program of tests leaves that out.
     fn confine(&mut self) -> Result<u32, String> {
         sandbox::enter()
@@ -97,7 +101,7 @@ impl Worker {
         done: OwnedFd,
         hooks: &mut dyn Hooks,
     ) -> Result<Worker, Trouble> {
-        reserve::limit_itself();
+        hooks.limit();
         reserve::enter_nowhere();
         // For libraries that users bring along: with telemetry, creating the environment would
         // start a thread that writes files.

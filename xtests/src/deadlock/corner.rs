@@ -16,18 +16,22 @@ use super::guard::{Guard, Undo};
 use super::limits::{Cgroup, Hog, lower_dirty_limits};
 use super::misled::Misled;
 use super::{Options, Trial};
-use crate::skip;
 use crate::volume::{Setup, Volume};
 use crate::workers::advice::{Advice, RECOVERY_SECS, Worker};
 use crate::workers::files::Files;
 use crate::workers::starvation::{Burner, missing_program, starve};
+use crate::{load, skip};
 
 /// How long a process is kept stopped, and runs before the next stop.
 pub(super) const HOLD: Duration = Duration::from_millis(1500);
 /// Between two blows to a worker.
 const PAUSE: Duration = Duration::from_millis(50);
-/// What daemon and workers need beside the node cache that they are given, which is as little as can be, in MiB.
+/// What daemon and workers are given to come up with, more than they need; then it is taken back to what they have and a little more, in MiB. The
+/// node cache is as small as can be.
 const DAEMON_MIB: u64 = 128;
+const DAEMON_ROOM_MIB: u64 = 16;
+/// What the kernel counts ahead for each processor.
+const WORKER_ROOM_MIB: u64 = 1;
 const SMALL_CACHE: &str = "cache=16M";
 
 /// A corner that stands until it is left; what was taken from the machine is given back when it is dropped.
@@ -83,6 +87,9 @@ impl<'a> Corner<'a> {
     pub(super) fn enter(&mut self, volume: &Volume) -> Result<()> {
         let (trial, options) = (self.trial, self.options);
         let advice = Advice::of(volume.target())?;
+        let room = if trial.has(Trial::SharedCgroup) { options.cgroup_mib } else { DAEMON_ROOM_MIB };
+        // That of the daemon, if it has one.
+        self.cgroups.iter().try_for_each(|cgroup| cgroup.tighten(room))?;
         if trial.has(Trial::WorkerCgroup) {
             let cgroup = Cgroup::make(&mut self.guard, "worker", options.cgroup_mib)?;
             restart_within(&cgroup, &advice)?;
@@ -104,6 +111,8 @@ impl<'a> Corner<'a> {
         }
         if trial.has(Trial::ClientCgroup) || trial.has(Trial::SharedCgroup) {
             self.cgroups.last().expect("just made").take_in(std::process::id())?;
+            // Pages belong to where they were first touched, so what was written before is to be touched anew.
+            forget_pages(volume)?;
         }
         Ok(())
     }
@@ -117,7 +126,7 @@ impl<'a> Corner<'a> {
         if let Some(torment) = &self.torment {
             told.push(torment.told()?);
         }
-        told.extend(self.cgroups.iter().map(|cgroup| format!("limit met {} times", cgroup.met())));
+        told.extend(self.cgroups.iter().map(Cgroup::told));
         Ok(if told.is_empty() { "limits stood all the time".into() } else { told.join(", ") })
     }
 
@@ -128,6 +137,11 @@ impl<'a> Corner<'a> {
         misled.as_ref().map_or(Ok(()), Misled::end)?;
         Ok(misled)
     }
+}
+
+fn forget_pages(volume: &Volume) -> Result<()> {
+    let data = std::fs::File::open(volume.target().join(load::NAME))?;
+    Ok(rustix::fs::fadvise(&data, 0, None, rustix::fs::Advice::DontNeed)?)
 }
 
 /// New workers, whose memory is all in `cgroup`, because the daemon was there when it started them; and then no more than they have.
@@ -141,7 +155,7 @@ fn restart_within(cgroup: &Cgroup, advice: &Advice) -> Result<()> {
         both.iter().all(|advisor| advisor.worker == "ready" && !old.contains(&advisor.worker_pid))
     });
     cgroup.send_home(daemon)?;
-    came.and_then(|_| cgroup.tighten())
+    came.and_then(|_| cgroup.tighten(WORKER_ROOM_MIB))
 }
 
 /// The workers that there are now.

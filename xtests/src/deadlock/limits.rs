@@ -12,8 +12,6 @@ use super::guard::{Guard, Undo};
 const VM: &str = "/proc/sys/vm";
 const CGROUPS: &str = "/sys/fs/cgroup";
 const PAGE: u64 = 4096;
-/// What a tightened cgroup may still take; the kernel counts a batch of pages ahead for each processor.
-const ROOM: u64 = 1 << 20;
 
 /// Sets the limits of dirty pages to the least that the kernel takes.
 pub(super) fn lower_dirty_limits(guard: &mut Guard) -> Result<()> {
@@ -124,10 +122,10 @@ impl Cgroup {
         std::fs::write(&limit, bytes.to_string()).with_context(|| format!("{bytes} to {}", limit.display()))
     }
 
-    /// Leaves those in it next to nothing beyond what they have.
-    pub(super) fn tighten(&self) -> Result<()> {
+    /// Leaves those in it `mib` MiB beyond what they have.
+    pub(super) fn tighten(&self, mib: u64) -> Result<()> {
         let usage: u64 = std::fs::read_to_string(self.path.join(self.controller.usage))?.trim().parse()?;
-        self.limit(usage + ROOM)
+        self.limit(usage + (mib << 20))
     }
 
     pub(super) fn take_in(&self, pid: u32) -> Result<()> {
@@ -138,8 +136,14 @@ impl Cgroup {
         put(&self.home, pid)
     }
 
-    /// How often somebody met the limit.
-    pub(super) fn met(&self) -> u64 {
+    /// How high the limit is and how often somebody met it.
+    pub(super) fn told(&self) -> String {
+        let limit = std::fs::read_to_string(self.path.join(self.controller.limit)).unwrap_or_default();
+        let mib = limit.trim().parse::<u64>().unwrap_or_default() >> 20;
+        format!("limit of {mib} MiB met {} times", self.met())
+    }
+
+    fn met(&self) -> u64 {
         let first = std::fs::read_to_string(self.path.join("memory.failcnt")).ok();
         let second = || {
             let events = std::fs::read_to_string(self.path.join("memory.events")).ok()?;

@@ -147,7 +147,9 @@ fn endure(
 ) -> Result<Seen> {
     let most = Duration::from_secs(options.prompt_secs);
     corner.enter(volume)?;
-    let (least, syncs) = go_on(options, &load, &mapped, volume, most)?;
+    let mut syncs = Syncs::new(volume.target(), most);
+    let least = go_on(options, &load, &mapped, &mut syncs, &|| corner.told(volume).is_ok())?;
+    let syncs = syncs.end()?;
     let longest = probe.end()?;
     let (written, stored) = (load.end()?, mapped.end()?);
     let told = corner.told(volume)?;
@@ -176,17 +178,17 @@ fn mapped_percent(volume: &Volume, options: &Options) -> u64 {
     (options.mapped_blocks * 100).div_ceil(blocks) + 100 - (users.min(blocks) * 100 / blocks)
 }
 
-/// Lets it go on, with sync(2) and syncfs(2) in between; the fewest overwrites in any second, and the longest of each sync.
+/// Lets it go on, with sync(2) and syncfs(2) in between, for its time and until what should happen has happened, as far as there is patience for that; the
+/// fewest overwrites in any second.
 fn go_on(
     options: &Options,
     load: &Running,
     mapped: &Mapped,
-    volume: &Volume,
-    most: Duration,
-) -> Result<(u64, [Duration; 2])> {
-    let mut syncs = Syncs::new(volume.target(), most);
-    let mut least = u64::MAX;
-    for _ in 0..options.seconds {
+    syncs: &mut Syncs,
+    has_happened: &dyn Fn() -> bool,
+) -> Result<u64> {
+    let (mut least, mut seconds) = (u64::MAX, 0);
+    while seconds < options.seconds || (!has_happened() && seconds < options.seconds + options.prompt_secs / 2) {
         let (begun, before) = (Instant::now(), load.overwritten());
         while begun.elapsed() < SECOND {
             check_interrupt()?;
@@ -195,8 +197,9 @@ fn go_on(
             std::thread::sleep(LOOK_EVERY);
         }
         least = least.min(load.overwritten() - before);
+        seconds += 1;
     }
-    Ok((least, syncs.end()?))
+    Ok(least)
 }
 
 fn gap_us(longest: &Longest) -> u64 {

@@ -13,10 +13,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use gleanfs_gc::advisor::{Hooks, Plain, worker_main};
-use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::map::Map;
-use super::misled::{BLOCKS, HANG, MAPPED, ORDERS, WRITTEN, kept, last_kept};
+use super::misled::{BLOCKS, HANG, MAPPED, ORDERS, WRITE, WRITTEN, kept, last_kept};
 use crate::block::{BLOCK, Stamp};
 
 /// The whole life of the worker; `words` are the arguments after the hidden subcommand.
@@ -33,20 +32,25 @@ struct Standin {
 }
 
 impl Hooks for Standin {
-    fn confine(&mut self) -> Result<u32, String> {
-        let begin = || -> Result<(File, PathBuf)> {
-            let program = std::env::current_exe()?;
-            let directory = program.parent().context("this program has no directory")?;
-            Ok((File::open(directory.join(ORDERS))?, directory.to_owned()))
-        };
-        let (orders, directory) = begin().map_err(|why| format!("{why:#}"))?;
-        self.orders = Some(orders);
+    fn limit(&mut self) {
+        self.orders = directory().and_then(|directory| Ok(File::open(directory.join(ORDERS))?)).ok();
         self.hear();
-        if self.misdeed() == Some(HANG) {
-            return Plain.confine();
+        // A worker may not write to files, and no process can lift that again.
+        if self.misdeed() != Some(WRITE) {
+            Plain.limit();
         }
-        self.scribe = Scribe::begin(&directory).map_err(|why| format!("{why:#}"))?;
-        Ok(0)
+    }
+
+    fn confine(&mut self) -> Result<u32, String> {
+        match self.misdeed() {
+            Some(HANG) => Plain.confine(),
+            Some(WRITE) => {
+                let scribe = directory().and_then(|directory| Scribe::begin(&directory));
+                self.scribe = scribe.map_err(|why| format!("{why:#}"))?;
+                Ok(0)
+            }
+            _ => Err("a stand-in without orders".into()),
+        }
     }
 
     fn answered(&mut self, _values: &mut [f32]) {
@@ -77,6 +81,10 @@ impl Standin {
     }
 }
 
+fn directory() -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.parent().context("this program has no directory")?.to_owned())
+}
+
 /// The writing one. There are two workers, so there are two places to write to, and whoever holds the lock has one.
 struct Scribe {
     number: usize,
@@ -87,8 +95,6 @@ struct Scribe {
 impl Scribe {
     /// A worker that is tried beside two others finds no place, and behaves.
     fn begin(directory: &Path) -> Result<Option<Self>> {
-        // A worker may not write to files; this one may.
-        setrlimit(Resource::Fsize, Rlimit { current: None, maximum: None })?;
         for number in 0..super::misled::PLACES {
             let kept = OpenOptions::new().read(true).append(true).open(kept(directory, number))?;
             if kept.try_lock().is_ok() {
