@@ -50,6 +50,8 @@ pub use trial::Trial;
 
 const SECOND: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// What a trial waits for one after the other beside its time: the corner, what should happen there, the syncs, the unmount.
+const STEPS: u32 = 4;
 
 /// What to run.
 #[derive(Clone, Debug, clap::Args)]
@@ -110,7 +112,7 @@ fn run_one(trial: Trial, options: &Options, me: &dyn Fn() -> Result<Command>) ->
     let mut probing = me()?;
     probing.arg("--probe");
     let probe = Probe::start(probing, volume.target(), volume.beside())?;
-    let patience = Patience::with(&volume, Duration::from_secs(options.seconds) + most)?;
+    let patience = Patience::with(&volume, Duration::from_secs(options.seconds) + STEPS * most)?;
     let seen = patience.end(endure(corner, options, load, mapped, probe, &mut volume))?;
     print(trial, &seen);
     volume.fsck()?;
