@@ -95,11 +95,11 @@ impl<'a> Corner<'a> {
             restart_within(&cgroup, &advice)?;
             self.cgroups.push(cgroup);
         }
-        if trial.has(Trial::DirtyLimits) {
-            lower_dirty_limits(&mut self.guard)?;
-        }
         if trial.has(Trial::LittleMemory) {
             self.hog = Some(Hog::start((self.me)()?, options.leave_mib)?);
+        }
+        if trial.has(Trial::DirtyLimits) {
+            lower_dirty_limits(&mut self.guard)?;
         }
         if let Some((misled, before)) = &mut self.misled {
             *before = Some(advice.status()?);

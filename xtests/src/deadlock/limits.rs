@@ -61,6 +61,8 @@ fn available_mib() -> Result<u64> {
 /// The hog's life: holds `mib` MiB, says so, and keeps them until its standard input ends.
 pub fn hog(mib: u64) -> Result<()> {
     std::fs::write("/proc/self/oom_score_adj", "1000")?;
+    // Soon there, before others want what it was told to take; then it sleeps.
+    let _ = rustix::process::setpriority_process(None, -20);
     let held = vec![1u8; (mib << 20) as usize];
     print!(".");
     std::io::Write::flush(&mut std::io::stdout())?;

@@ -213,8 +213,11 @@ fn print(trial: Trial, seen: &Seen) {
     written.print(&trial.to_string());
     println!("{trial}: {told}; {} stores to mapped pages; least {least} overwrites in any second", stored.stores());
     println!(
-        "{trial}: longest gap {} ms, p99.9 {} ms in {} rounds of the probe; of the backing store {} ms",
+        "{trial}: longest gap {} ms (write+fsync {}, stat {}, read {}), p99.9 {} ms in {} rounds of the probe; of the backing store {} ms",
         gap_us(longest) / 1000,
+        longest.write_us / 1000,
+        longest.stat_us / 1000,
+        longest.read_us / 1000,
         longest.p999_us / 1000,
         longest.rounds,
         longest.backing_us / 1000,
