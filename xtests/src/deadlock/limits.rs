@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 
 use super::guard::{Guard, Undo};
 
@@ -61,6 +62,8 @@ fn available_mib() -> Result<u64> {
 /// The hog's life: holds `mib` MiB, says so, and keeps them until its standard input ends.
 pub fn hog(mib: u64) -> Result<()> {
     std::fs::write("/proc/self/oom_score_adj", "1000")?;
+    // A trial that is killed while memory is still being taken must not leave that to run on.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // Soon there, before others want what it was told to take; then it sleeps.
     let _ = rustix::process::setpriority_process(None, -20);
     let held = vec![1u8; (mib << 20) as usize];

@@ -23,6 +23,10 @@ impl Patience {
         let (word, heard) = channel();
         let watch = std::thread::spawn(move || {
             let is_over = heard.recv_timeout(most) == Err(RecvTimeoutError::Timeout);
+            if is_over {
+                // Said first: whoever stores to a mapping of the mount gets SIGBUS, and that ends this process.
+                eprintln!("it hangs after {most:?}: the daemon is killed");
+            }
             // It may have ended at the very last moment.
             is_over && pidfd_send_signal(&daemon, Signal::KILL).is_ok()
         });
