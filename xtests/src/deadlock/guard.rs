@@ -1,5 +1,5 @@
 //! The process that gives back what a trial took from the whole machine. It lives until the trial lets go of it or is gone, however that
-//! ended, so a trial that was killed leaves the machine as it was. Nothing else undoes anything: there is one way, and every trial takes it.
+//! ended, so a trial that was killed leaves the machine as it was. There is no other way back, so every trial takes this one; processes end with the trial.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
