@@ -15,6 +15,7 @@ pub mod hostile;
 pub mod killloop;
 mod load;
 pub mod many;
+mod map;
 pub mod memory;
 pub mod pjdfstest;
 pub mod policies;

@@ -16,6 +16,8 @@ use crate::block::{BLOCK, Seen, Stamp, see};
 use crate::random::Random;
 use crate::volume::Volume;
 
+/// The file.
+pub(crate) const NAME: &str = "data";
 const FILE: u64 = 1;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Overwrites between two fsyncs.
@@ -56,7 +58,7 @@ pub(crate) struct Written {
 impl Load {
     pub(crate) fn fill(volume: &Volume, percent: u64, seed: u64) -> Result<Self> {
         let blocks = volume.device_bytes() / BLOCK as u64 * percent / 100;
-        let file = OpenOptions::new().write(true).create_new(true).open(volume.target().join("data"))?;
+        let file = OpenOptions::new().write(true).create_new(true).open(volume.target().join(NAME))?;
         let (random, block) = (Random::new(seed), vec![0; BLOCK]);
         let mut load = Self { file, versions: vec![0; blocks as usize], random, block };
         for index in 0..blocks {
@@ -164,7 +166,7 @@ impl Written {
 impl Contents {
     /// Reads everything back.
     pub(crate) fn verify(&self, directory: &Path) -> Result<()> {
-        let mut file = BufReader::with_capacity(1 << 20, File::open(directory.join("data"))?);
+        let mut file = BufReader::with_capacity(1 << 20, File::open(directory.join(NAME))?);
         let mut block = vec![0; BLOCK];
         for (index, version) in (0..).zip(&self.0) {
             file.read_exact(&mut block).with_context(|| format!("block {index}"))?;

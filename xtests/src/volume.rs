@@ -76,6 +76,9 @@ pub struct Setup {
     /// Percent of the writes of which a test disk keeps something before a flush
     #[arg(long, default_value_t = testdisk::DESTAGE_PERCENT)]
     pub destage: u64,
+    /// What stands in for gleanfs.
+    #[arg(skip)]
+    pub program: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -88,6 +91,7 @@ impl Default for Setup {
             segment_kib: None,
             scratch: None,
             destage: testdisk::DESTAGE_PERCENT,
+            program: None,
         }
     }
 }
@@ -105,7 +109,11 @@ impl Setup {
             Some(directory) => tempfile::Builder::new().prefix("xtests-").tempdir_in(directory)?,
             None => tempfile::Builder::new().prefix("xtests-").tempdir()?,
         };
-        let program = if self.peer == Peer::Gleanfs { program::gleanfs()? } else { PathBuf::new() };
+        let program = match (&self.program, self.peer) {
+            (_, Peer::Ext4) => PathBuf::new(),
+            (Some(program), Peer::Gleanfs) => program.clone(),
+            (None, Peer::Gleanfs) => program::gleanfs()?,
+        };
         let target = scratch.path().join("mnt");
         std::fs::create_dir(&target)?;
         let mut volume =
@@ -306,7 +314,8 @@ impl Volume {
         self.disk.as_mut()
     }
 
-    fn daemon(&self) -> Result<OwnedFd> {
+    /// The daemon, whatever becomes of its number.
+    pub(crate) fn daemon(&self) -> Result<OwnedFd> {
         Ok(pidfd_open(Client::connect(&self.target)?.daemon_pid(), PidfdFlags::empty())?)
     }
 

@@ -11,15 +11,15 @@ struct Line<T: Args> {
     options: T,
 }
 
-/// Without what is done to the whole machine: other tests run on it.
+/// Without what is done to the whole machine: other tests run on it. One test, since a cgroup holds all of this process.
 #[test]
-fn small_cgroups_killed_workers_and_a_stopped_daemon_hang_nothing() {
+fn small_cgroups_bad_workers_and_a_stopped_daemon_hang_nothing() {
     if let Some(why) = unmountable() {
         return skip(why);
     }
-    let words =
-        "test --only full,client-cgroup,worker-killed,daemon-stopped --seconds 4 --size-mib 128 --mapped-blocks 1024";
-    let options: deadlock::Options = Line::parse_from(words.split(' ')).options;
+    let words = "test --seconds 2 --size-mib 64 --mapped-blocks 512 \
+        --only full,client-cgroup,daemon-cgroup,worker-killed,worker-hung,worker-starved,worker-writing,daemon-stopped";
+    let options: deadlock::Options = Line::parse_from(words.split_whitespace()).options;
     let me = || Ok(Command::new(env!("CARGO_BIN_EXE_deadlock")));
     deadlock::run(&options, me).unwrap_or_else(|why| panic!("{why:#}"));
 }

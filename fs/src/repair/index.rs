@@ -1,6 +1,6 @@
 //! The key tree made whole: lost leaves become empty ones, and an index that is lost or crooked is built anew above the leaves.
 //!
-//! Leaves stay where they are. Memory: 60 bytes a leaf, and the index that is built, a hundredth of the leaves.
+//! Leaves stay where they are. Memory: two keys a leaf, and the index that is built, a hundredth of the leaves.
 
 use std::collections::BTreeMap;
 

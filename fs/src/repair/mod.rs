@@ -5,7 +5,7 @@
 //! then counts and segment table are made anew, written into segments that nothing needs, checked, and committed by one slot ([`commit`]).
 //! A cut leaves the state before or the one after. A dry run ends before the commit.
 //!
-//! Memory: as a check; 32 bytes a node for its table, 60 a leaf where the index is built anew, and every node that is changed.
+//! Memory: as a check; the node table, the keys of each leaf where the index is built anew, and every node that is changed.
 
 mod change;
 mod commit;

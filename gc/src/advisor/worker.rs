@@ -31,6 +31,14 @@ const WARMUP_RUNS: usize = 3;
 
 /// Places where a test looks into a worker or makes it misbehave. The shipped worker has none.
 pub trait Hooks {
+    /// Bounds what the worker may use, before it loads anything. Only a program of tests leaves that out.
+    fn limit(&mut self) {
+        reserve::limit_itself();
+    }
+    /// Locks the worker in; answers with what stands. Only a program of tests leaves that out.
+    fn confine(&mut self) -> Result<u32, String> {
+        sandbox::enter()
+    }
     /// After the sandbox is up and before the worker says ready.
     fn confined(&mut self) {}
     /// After each successful run, before the answer is sent.
@@ -93,7 +101,7 @@ impl Worker {
         done: OwnedFd,
         hooks: &mut dyn Hooks,
     ) -> Result<Worker, Trouble> {
-        reserve::limit_itself();
+        hooks.limit();
         reserve::enter_nowhere();
         // For libraries that users bring along: with telemetry, creating the environment would
         // start a thread that writes files.
@@ -109,7 +117,7 @@ impl Worker {
         region.u64(header::WARMUP_US).store(warmup_us, Ordering::Relaxed);
         let version = library_version(&args.library).unwrap_or_else(|| "unknown".into());
         region.store_text(header::LIBRARY_VERSION, header::LIBRARY_VERSION_BYTES, &version);
-        region.u32(header::SANDBOX).store(sandbox::enter()?, Ordering::Relaxed);
+        region.u32(header::SANDBOX).store(hooks.confine()?, Ordering::Relaxed);
         hooks.confined();
         let batches = DatasetReader::new(region.clone());
         let answers = AnswerWriter::new(region.clone());

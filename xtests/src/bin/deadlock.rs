@@ -18,6 +18,9 @@ struct Line {
     /// Be the hog of so many MiB
     #[arg(long, hide = true)]
     hog: Option<u64>,
+    /// Be the guard
+    #[arg(long, hide = true)]
+    guard: bool,
 }
 
 fn main() -> ExitCode {
@@ -27,6 +30,16 @@ fn main() -> ExitCode {
     }
     if let Some(mib) = line.hog {
         return xtests::campaign("hog", || deadlock::hog(mib));
+    }
+    if line.guard {
+        // Deaf to interrupts like whoever started it: it ends when that has ended.
+        return match deadlock::guard() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("guard: {why:#}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let me = || Ok(std::process::Command::new(std::env::current_exe()?));
     xtests::campaign("deadlock", || deadlock::run(&line.options, me))

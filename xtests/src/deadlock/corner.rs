@@ -3,76 +3,159 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use gleanfs::control::Client;
+use anyhow::{Context, Result, ensure};
+use gleanfs::control::{Client, Status};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
-use super::limits::{Cgroup, DirtyLimits, Hog};
+use super::guard::{Guard, Undo};
+use super::limits::{Cgroup, Hog, lower_dirty_limits};
+use super::misled::Misled;
 use super::{Options, Trial};
-use crate::skip;
-use crate::volume::Volume;
-use crate::workers::advice::{Advice, Worker};
+use crate::volume::{Setup, Volume};
+use crate::workers::advice::{Advice, RECOVERY_SECS, Worker};
 use crate::workers::files::Files;
 use crate::workers::starvation::{Burner, missing_program, starve};
+use crate::{load, skip};
 
 /// How long a process is kept stopped, and runs before the next stop.
-const HOLD: Duration = Duration::from_millis(1500);
+pub(super) const HOLD: Duration = Duration::from_millis(1500);
 /// Between two blows to a worker.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The daemon's own memory beside its cache, and then little.
-const DAEMON_MIB: u64 = 256 + 96;
+/// What daemon and workers are given to come up with, more than they need; then it is taken back to what they have and a little more, in MiB. The
+/// node cache is as small as can be.
+const DAEMON_MIB: u64 = 128;
+const DAEMON_ROOM_MIB: u64 = 16;
+/// What the kernel counts ahead for each processor.
+const WORKER_ROOM_MIB: u64 = 1;
+const SMALL_CACHE: &str = "cache=16M";
 
-/// A corner that stands until it is left.
-pub(super) struct Corner {
-    _dirty: Option<DirtyLimits>,
-    _hog: Option<Hog>,
-    _cgroups: Vec<Cgroup>,
+/// A corner that stands until it is left; what was taken from the machine is given back when it is dropped.
+pub(super) struct Corner<'a> {
+    trial: Trial,
+    options: &'a Options,
+    me: &'a dyn Fn() -> Result<Command>,
     torment: Option<Torment>,
+    misled: Option<(Misled, Option<Status>)>,
+    hog: Option<Hog>,
+    cgroups: Vec<Cgroup>,
+    /// Last, since it undoes what the others stand on.
+    guard: Guard,
 }
 
-impl Corner {
-    pub(super) fn enter(
+impl<'a> Corner<'a> {
+    /// Mounts in it what has to be in it from the start.
+    pub(super) fn mount(
         trial: Trial,
-        options: &Options,
-        volume: &Volume,
-        me: &dyn Fn() -> Result<Command>,
-    ) -> Result<Self> {
-        let all = trial == Trial::AllAtOnce;
-        let mut cgroups = Vec::new();
-        if all || trial == Trial::ClientCgroup {
-            cgroups.push(confined("client", options.cgroup_mib, &[std::process::id()])?);
+        options: &'a Options,
+        me: &'a dyn Fn() -> Result<Command>,
+    ) -> Result<(Self, Volume)> {
+        let guard = Guard::start(me()?)?;
+        let misled = trial.misdeed().map(Misled::prepare).transpose()?;
+        let misled = misled.map(|misled| (misled, None));
+        let mut corner = Self { trial, options, me, torment: None, misled, hog: None, cgroups: Vec::new(), guard };
+        let mut setup = options.setup.with(trial.fullness().map_or("", |(_, words)| words));
+        if trial.has(Trial::DaemonCgroup) || trial.has(Trial::SharedCgroup) {
+            setup = setup.with(SMALL_CACHE);
         }
-        if all || trial == Trial::DaemonCgroup {
-            let daemon = Client::connect(volume.target())?.daemon_pid().as_raw_nonzero().get() as u32;
-            cgroups.push(confined("daemon", options.cgroup_mib + DAEMON_MIB, &[daemon])?);
+        setup.program = corner.misled.as_ref().map(|(misled, _)| misled.program().to_owned());
+        let volume = corner.mount_within(&setup)?;
+        if corner.misled.is_some() {
+            Misled::make_room(volume.target())?;
         }
-        if all || trial == Trial::WorkerCgroup {
-            let workers = workers(&Advice::of(volume.target())?);
-            let pids: Vec<u32> = workers.iter().map(|worker| worker.pid).collect();
-            cgroups.push(confined("worker", options.cgroup_mib, &pids)?);
-        }
-        let dirty = (all || trial == Trial::DirtyLimits).then(DirtyLimits::lowest).transpose()?;
-        let hungry = all || trial == Trial::LittleMemory;
-        let hog = hungry.then(|| Hog::start(me()?, options.leave_mib)).transpose()?;
-        let torment = Torment::start(trial, volume)?;
-        Ok(Self { _dirty: dirty, _hog: hog, _cgroups: cgroups, torment })
+        Ok((corner, volume))
     }
 
-    /// Undoes it; a line about what was done.
-    pub(super) fn leave(mut self) -> Result<String> {
-        self.torment.take().map_or(Ok("limits stood all the time".into()), Torment::end)
+    /// Memory belongs to the cgroup that a process was in when it took it, so the daemon is started in its own.
+    fn mount_within(&mut self, setup: &Setup) -> Result<Volume> {
+        if !self.trial.has(Trial::DaemonCgroup) && !self.trial.has(Trial::SharedCgroup) {
+            return setup.make();
+        }
+        let cgroup = Cgroup::make(&mut self.guard, "daemon", self.options.cgroup_mib + DAEMON_MIB)?;
+        cgroup.take_in(std::process::id())?;
+        let volume = setup.make();
+        cgroup.send_home(std::process::id())?;
+        self.cgroups.push(cgroup);
+        volume
+    }
+
+    /// Everything else. Of this process itself the last: what it starts is where it is.
+    pub(super) fn enter(&mut self, volume: &Volume) -> Result<()> {
+        let (trial, options) = (self.trial, self.options);
+        let advice = Advice::of(volume.target())?;
+        let room = if trial.has(Trial::SharedCgroup) { options.cgroup_mib } else { DAEMON_ROOM_MIB };
+        // That of the daemon, if it has one.
+        self.cgroups.iter().try_for_each(|cgroup| cgroup.tighten(room))?;
+        if trial.has(Trial::WorkerCgroup) {
+            let cgroup = Cgroup::make(&mut self.guard, "worker", options.cgroup_mib)?;
+            restart_within(&cgroup, &advice)?;
+            self.cgroups.push(cgroup);
+        }
+        if trial.has(Trial::LittleMemory) {
+            self.hog = Some(Hog::start((self.me)()?, options.leave_mib)?);
+        }
+        if trial.has(Trial::DirtyLimits) {
+            lower_dirty_limits(&mut self.guard)?;
+        }
+        if let Some((misled, before)) = &mut self.misled {
+            *before = Some(advice.status()?);
+            misled.begin(volume.target())?;
+        }
+        self.torment = Torment::start(trial, volume, &mut self.guard)?;
+        if trial.has(Trial::ClientCgroup) {
+            self.cgroups.push(Cgroup::make(&mut self.guard, "client", options.cgroup_mib)?);
+        }
+        if trial.has(Trial::ClientCgroup) || trial.has(Trial::SharedCgroup) {
+            self.cgroups.last().expect("just made").take_in(std::process::id())?;
+            // Pages belong to where they were first touched, so what was written before is to be touched anew.
+            forget_pages(volume)?;
+        }
+        Ok(())
+    }
+
+    /// While it is still mounted: a line about what was done.
+    pub(super) fn told(&self, volume: &Volume) -> Result<String> {
+        let mut told = Vec::new();
+        if let Some((misled, Some(before))) = &self.misled {
+            told.push(misled.told(before, &Advice::of(volume.target())?.status()?)?);
+        }
+        if let Some(torment) = &self.torment {
+            told.push(torment.told()?);
+        }
+        told.extend(self.cgroups.iter().map(Cgroup::told));
+        Ok(if told.is_empty() { "limits stood all the time".into() } else { told.join(", ") })
+    }
+
+    /// Undoes it. What misled workers have left on the mount is to be verified.
+    pub(super) fn leave(mut self) -> Result<Option<Misled>> {
+        self.torment.take().map_or(Ok(()), Torment::end)?;
+        let misled = self.misled.take().map(|(misled, _)| misled);
+        misled.as_ref().map_or(Ok(()), Misled::end)?;
+        Ok(misled)
     }
 }
 
-fn confined(name: &str, mib: u64, pids: &[u32]) -> Result<Cgroup> {
-    let cgroup = Cgroup::make(name, mib)?;
-    pids.iter().try_for_each(|pid| cgroup.take_in(*pid))?;
-    Ok(cgroup)
+fn forget_pages(volume: &Volume) -> Result<()> {
+    let data = std::fs::File::open(volume.target().join(load::NAME))?;
+    Ok(rustix::fs::fadvise(&data, 0, None, rustix::fs::Advice::DontNeed)?)
+}
+
+/// New workers, whose memory is all in `cgroup`, because the daemon was there when it started them; and then no more than they have.
+fn restart_within(cgroup: &Cgroup, advice: &Advice) -> Result<()> {
+    let daemon = Client::connect(advice.target())?.daemon_pid().as_raw_nonzero().get() as u32;
+    let old: Vec<Option<u32>> = workers(advice).iter().map(|worker| Some(worker.pid)).collect();
+    cgroup.take_in(daemon)?;
+    kill_workers(advice)?;
+    let came = advice.await_status(Duration::from_secs(RECOVERY_SECS), "with new workers", |status| {
+        let both = [&status.advisor, &status.victim_advisor];
+        both.iter().all(|advisor| advisor.worker == "ready" && !old.contains(&advisor.worker_pid))
+    });
+    cgroup.send_home(daemon)?;
+    came.and_then(|_| cgroup.tighten(WORKER_ROOM_MIB))
 }
 
 /// The workers that there are now.
@@ -82,13 +165,14 @@ fn workers(advice: &Advice) -> Vec<Worker> {
 
 /// A thread that does something again and again.
 struct Torment {
-    thread: JoinHandle<Result<u64>>,
+    thread: JoinHandle<()>,
     stop: Arc<AtomicBool>,
+    blows: Arc<AtomicU64>,
     what: &'static str,
 }
 
 impl Torment {
-    fn start(trial: Trial, volume: &Volume) -> Result<Option<Self>> {
+    fn start(trial: Trial, volume: &Volume, guard: &mut Guard) -> Result<Option<Self>> {
         let target: PathBuf = volume.target().into();
         let advice = Advice::of(&target)?;
         let (what, mut blow): (_, Box<dyn FnMut() -> Result<u64> + Send>) = match trial {
@@ -104,29 +188,32 @@ impl Torment {
             },
             Trial::DaemonStopped => {
                 let pid = Client::connect(&target)?.daemon_pid();
+                guard.before(&Undo::Continue { pid: pid.as_raw_nonzero().get() })?;
                 ("stops of the daemon", Box::new(move || stop_daemon(pid)))
             }
             _ => return Ok(None),
         };
-        let stop = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&stop);
+        let (stop, blows) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (ended, counted) = (Arc::clone(&stop), Arc::clone(&blows));
         let thread = std::thread::spawn(move || {
-            let mut blows = 0;
             while !ended.load(Ordering::Relaxed) {
                 // Once the mount is gone there is nobody to ask.
-                blows += blow().unwrap_or_default();
+                counted.fetch_add(blow().unwrap_or_default(), Ordering::Relaxed);
                 std::thread::sleep(PAUSE);
             }
-            Ok(blows)
         });
-        Ok(Some(Self { thread, stop, what }))
+        Ok(Some(Self { thread, stop, blows, what }))
     }
 
-    fn end(self) -> Result<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        let blows = self.thread.join().expect("the tormentor does not panic")?;
-        anyhow::ensure!(blows > 0, "there were no {}", self.what);
+    fn told(&self) -> Result<String> {
+        let blows = self.blows.load(Ordering::Relaxed);
+        ensure!(blows > 0, "there were no {}", self.what);
         Ok(format!("{blows} {}", self.what))
+    }
+
+    fn end(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow::anyhow!("{}: the tormentor has panicked", self.what))
     }
 }
 

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, ensure};
-use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 
 use crate::block::{BLOCK, Seen, Stamp, see};
+use crate::map::Map;
 use crate::random::Random;
 
 const FILE: u64 = 2;
@@ -29,40 +29,6 @@ pub(super) struct Mapped {
 pub(super) struct Stored {
     versions: Vec<u64>,
     stores: u64,
-}
-
-/// The mapping; gone when dropped.
-pub(crate) struct Map {
-    start: *mut u8,
-    bytes: usize,
-}
-
-impl Map {
-    pub(crate) fn of(file: &File, bytes: usize) -> Result<Self> {
-        let rights = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping where the kernel likes, of a file that is as long as it.
-        let start = unsafe { mmap(std::ptr::null_mut(), bytes, rights, MapFlags::SHARED, file, 0) }?;
-        Ok(Self { start: start.cast(), bytes })
-    }
-
-    pub(crate) fn block(&mut self, index: u64) -> &mut [u8] {
-        let at = index as usize * BLOCK;
-        assert!(at + BLOCK <= self.bytes);
-        // SAFETY: within the mapping, which nobody else knows.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), BLOCK) }
-    }
-
-    pub(crate) fn sync(&self) -> Result<()> {
-        // SAFETY: the mapping of this value.
-        Ok(unsafe { msync(self.start.cast(), self.bytes, MsyncFlags::SYNC) }?)
-    }
-}
-
-impl Drop for Map {
-    fn drop(&mut self) {
-        // SAFETY: the mapping of this value, which nobody has a part of any more.
-        let _ = unsafe { munmap(self.start.cast(), self.bytes) };
-    }
 }
 
 impl Mapped {

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::clients::see_stored;
 use crate::block::{BLOCK, Seen, Stamp};
-use crate::deadlock::mapped::Map;
+use crate::map::Map;
 use crate::volume::Volume;
 
 const NAMELESS_BYTES: usize = 300_000;

@@ -18,7 +18,7 @@ use crate::program;
 /// The control socket answers and never calls, so what should become true is asked for so often.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 /// The daemon's longest pause between two starts of a worker, and a start.
-pub(super) const RECOVERY_SECS: u64 = 90;
+pub(crate) const RECOVERY_SECS: u64 = 90;
 
 /// The advisor of one mount, seen from outside.
 pub(crate) struct Advice {

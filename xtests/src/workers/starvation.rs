@@ -13,13 +13,13 @@ const PROCESSOR: &str = "0";
 /// SCHED_IDLE (linux/sched.h).
 pub(crate) const IDLE: u32 = 5;
 
-/// A process that keeps the worker's processor busy; gone when dropped.
+/// A process that keeps the worker's processor busy; gone when dropped, or when this process is.
 pub(crate) struct Burner(Child);
 
 impl Burner {
     pub(crate) fn start() -> Result<Self> {
         let mut burn = command("taskset");
-        burn.args(["-c", PROCESSOR, "sh", "-c", "while :; do :; done"]);
+        burn.args(["-c", PROCESSOR, "sh", "-c", "while kill -0 $0; do :; done", &std::process::id().to_string()]);
         Ok(Self(burn.stdin(Stdio::null()).spawn()?))
     }
 }
