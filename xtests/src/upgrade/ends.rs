@@ -70,6 +70,7 @@ fn too_many_deaths(setup: &Setup) -> Result<()> {
 /// Waits until another daemon serves, or the supervisor has given up.
 fn is_followed(volume: &Volume, supervisor: &OwnedFd) -> Result<bool> {
     for _ in 0..3000 {
+        check_interrupt()?;
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         if poll(&mut [PollFd::from_borrowed_fd(supervisor.as_fd(), PollFlags::IN)], Some(&now))? > 0 {
             return Ok(false);

@@ -152,6 +152,7 @@ fn one_loss(volume: &Volume, safe: &Path) -> Result<()> {
 /// Waits until a daemon serves; between a mount that is dead and the next one nothing can be asked to tell.
 fn await_daemon(volume: &Volume) -> Result<()> {
     for _ in 0..3000 {
+        check_interrupt()?;
         if volume.status().is_ok() {
             return Ok(());
         }
