@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::{Mount, Scratch, can_infer, can_mount, gleanfs, program, said};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// `nobody`, and a group that is not root's.
@@ -152,15 +152,17 @@ fn a_daemon_that_became_the_images_owner_does_all_that_a_daemon_does() {
             assert_eq!(status.says(set), ["0000000000000000"], "{set}");
         }
     }
-    if infers {
+    let worker = infers.then(|| {
         for _ in 0..600 {
             if mount.status()["advisor"]["worker"] == "ready" {
                 break;
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
-        // The first worker was there before; whoever follows it is his.
-        let first = mount.status()["advisor"]["worker_pid"].as_i64().unwrap() as i32;
+        // The first worker was started by root; it is his as well as whoever follows it.
+        let pid_of = |status: serde_json::Value| status["advisor"]["worker_pid"].as_i64().unwrap() as i32;
+        let first = pid_of(mount.status());
+        assert_eq!(Status::of(first).unwrap().says("Uid"), [&*id; 4]);
         let worker = pidfd_open(Pid::from_raw(first).unwrap(), PidfdFlags::empty()).unwrap();
         pidfd_send_signal(&worker, Signal::KILL).unwrap();
         let follower = || {
@@ -172,8 +174,10 @@ fn a_daemon_that_became_the_images_owner_does_all_that_a_daemon_does() {
             std::thread::sleep(std::time::Duration::from_millis(100));
             follower()
         });
-        assert_eq!(Status::of(next.expect("another worker")).unwrap().says("Uid"), [&*id; 4]);
-    }
+        let next = next.expect("another worker");
+        assert_eq!(Status::of(next).unwrap().says("Uid"), [&*id; 4]);
+        pidfd_open(Pid::from_raw(next).unwrap(), PidfdFlags::empty()).unwrap()
+    });
     // More than there are buffers, segments opened and given back, by root and by him.
     let data: Vec<u8> = (0..24 << 20).map(|n: u32| (n / 977) as u8).collect();
     for _ in 0..3 {
@@ -188,6 +192,11 @@ fn a_daemon_that_became_the_images_owner_does_all_that_a_daemon_does() {
     // The daemon unmounts by the helper, since umount(2) is not his.
     pidfd_send_signal(&daemon, Signal::TERM).unwrap();
     poll(&mut [PollFd::new(&daemon, PollFlags::IN)], None).unwrap();
+    if let Some(worker) = worker {
+        let minute = Timespec { tv_sec: 60, tv_nsec: 0 };
+        let ended = poll(&mut [PollFd::new(&worker, PollFlags::IN)], Some(&minute)).unwrap();
+        assert_eq!(ended, 1, "the worker outlived its daemon");
+    }
     assert!(said(&["fsck", image.to_str().unwrap()]).contains("clean;"));
     let mount = scratch.mount(image.to_str().unwrap(), "mnt", "ro");
     assert!(fs::read(mount.path().join("data")).unwrap() == data);

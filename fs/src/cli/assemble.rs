@@ -252,6 +252,7 @@ fn advice_options(options: &MountOptions) -> AdviceOptions {
             Learn::On => Learning::On,
         },
         deadline_us: u64::from(options.deadline_us),
+        user: None,
     }
 }
 

@@ -198,6 +198,7 @@ fn open_core(
     let user = options.run_as.as_deref().map(User::find).transpose()?;
     if let Some(user) = &user {
         options.fuse.owner = user.ids();
+        options.advice.user = Some(user.ids());
         protection.memory_locked &= protect::keep_memory_locked();
     }
     let advised = prepare_advice(&options)?;

@@ -63,6 +63,8 @@ pub struct AdviceOptions {
     pub advise: Advise,
     pub learning: Learning,
     pub deadline_us: u64,
+    /// User and group whom workers become.
+    pub user: Option<(u32, u32)>,
 }
 
 /// What is needed to start, read and checked before anything of the mount is touched; or why there will be no advice.
@@ -99,7 +101,7 @@ impl Prepared {
             if !options.advise.includes(kind) {
                 return Err("the mount's option advise= leaves it out".into());
             }
-            let host = host(library.clone(), options.deadline_us, kind);
+            let host = Host { user: options.user, ..host(library.clone(), options.deadline_us, kind) };
             let given = given.as_ref().filter(|(given, _)| *given == kind).map(|(_, model)| model.clone());
             let model = given.unwrap_or_else(|| NamedModel { name: shipped.0.into(), bytes: shipped.1.to_vec() });
             let watch = watched.as_ref().filter(|(watched, _)| *watched == kind).map(|(_, path)| path.clone());

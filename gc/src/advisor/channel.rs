@@ -89,6 +89,7 @@ impl Channel {
             wake: self.wake.as_fd(),
             done: self.done.as_fd(),
             reserve_bytes: host.reserve_bytes,
+            user: host.user,
         }
         .worker()
     }

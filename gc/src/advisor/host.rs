@@ -27,6 +27,8 @@ pub struct Host {
     pub ready_timeout: Duration,
     /// Memory that a worker's allocator is given, touched and locked, before it starts.
     pub reserve_bytes: usize,
+    /// User and group whom workers become, so that a parent who is this user by then may end them.
+    pub user: Option<(u32, u32)>,
     /// Rows of the batches whose latency decides whether a model is fast enough.
     pub probe_rows: usize,
 }
@@ -42,6 +44,7 @@ impl Host {
             overrun: Duration::from_millis(500),
             ready_timeout: Duration::from_secs(10),
             reserve_bytes: 16 << 20,
+            user: None,
             probe_rows: 256,
         }
     }

@@ -26,6 +26,8 @@ pub(crate) struct WorkerArgs {
     /// Process that must be the parent; another one means that the daemon died meanwhile.
     pub parent: i32,
     pub reserve_bytes: usize,
+    /// Whom to become.
+    pub user: Option<(u32, u32)>,
     pub library: PathBuf,
 }
 
@@ -44,9 +46,13 @@ impl WorkerArgs {
             done: fd(3)?,
             parent: number(words.get(4))?,
             reserve_bytes: number(words.get(5))?,
-            library: words.get(6)?.into(),
+            user: match words.get(6)?.to_str()?.split_once(':') {
+                Some((uid, gid)) => Some((uid.parse().ok()?, gid.parse().ok()?)),
+                None => None,
+            },
+            library: words.get(7)?.into(),
         };
-        (words.len() == 7).then_some(args)
+        (words.len() == 8).then_some(args)
     }
 }
 
@@ -61,12 +67,14 @@ pub(crate) struct Start<'a> {
     pub wake: BorrowedFd<'a>,
     pub done: BorrowedFd<'a>,
     pub reserve_bytes: usize,
+    pub user: Option<(u32, u32)>,
 }
 
 impl Start<'_> {
     /// Starts the worker.
     pub(crate) fn worker(&self) -> io::Result<Child> {
-        let rest = [self.reserve_bytes.to_string().into(), self.library.into()];
+        let user = self.user.map_or_else(|| "-".into(), |(uid, gid)| format!("{uid}:{gid}"));
+        let rest = [self.reserve_bytes.to_string().into(), user.into(), self.library.into()];
         Child::start(self.exe, self.exe_args, &[self.region, self.model, self.wake, self.done], &rest)
     }
 }
@@ -271,11 +279,15 @@ mod tests {
             done: 6,
             parent: 77,
             reserve_bytes: 1 << 20,
+            user: Some((1, 2)),
             library: "/a b/lib.so".into(),
         };
-        assert_eq!(read(&["3", "4", "5", "6", "77", "1048576", "/a b/lib.so"]), Some(args));
-        assert_eq!(read(&["4", "5", "6", "77", "1048576", "/a b/lib.so"]), None);
-        assert_eq!(read(&["2", "4", "5", "6", "77", "1048576", "/lib.so"]), None);
+        assert_eq!(read(&["3", "4", "5", "6", "77", "1048576", "1:2", "/a b/lib.so"]), Some(args.clone()));
+        let nobody = WorkerArgs { user: None, ..args };
+        assert_eq!(read(&["3", "4", "5", "6", "77", "1048576", "-", "/a b/lib.so"]), Some(nobody));
+        assert_eq!(read(&["3", "4", "5", "6", "77", "1048576", "1:x", "/a b/lib.so"]), None);
+        assert_eq!(read(&["4", "5", "6", "77", "1048576", "-", "/a b/lib.so"]), None);
+        assert_eq!(read(&["2", "4", "5", "6", "77", "1048576", "-", "/lib.so"]), None);
         assert_eq!(read(&["a", "b"]), None);
     }
 
@@ -291,6 +303,7 @@ mod tests {
             wake: region.fd(),
             done: region.fd(),
             reserve_bytes: 0,
+            user: None,
         };
         assert_eq!(start.worker().unwrap_err().kind(), io::ErrorKind::NotFound);
         let start = Start { exe: Path::new("/bin/false"), ..start };

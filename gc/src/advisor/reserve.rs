@@ -19,6 +19,20 @@ pub(crate) fn die_with(parent: i32) -> bool {
         && getppid().map(Pid::as_raw_nonzero).is_some_and(|pid| pid.get() == parent)
 }
 
+/// Becomes this user, who may end it then as root may; nothing where it is root's no more. The signal of the parent's death has to be asked for again.
+pub(crate) fn become_user((uid, gid): (u32, u32)) -> std::io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let done = |returned: i32| if returned == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+    // SAFETY: no list of groups, and integers. These functions of libc change every thread, unlike the bare system calls.
+    unsafe {
+        done(libc::setgroups(0, std::ptr::null()))?;
+        done(libc::setresgid(gid, gid, gid))?;
+        done(libc::setresuid(uid, uid, uid))
+    }
+}
+
 /// Easy to kill when memory is short, a little ahead of the crowd for the processor, no core dumps
 /// (they would be file writes), bounded address space.
 pub(crate) fn limit_itself() {

@@ -117,6 +117,12 @@ impl Worker {
         region.u64(header::WARMUP_US).store(warmup_us, Ordering::Relaxed);
         let version = library_version(&args.library).unwrap_or_else(|| "unknown".into());
         region.store_text(header::LIBRARY_VERSION, header::LIBRARY_VERSION_BYTES, &version);
+        if let Some(user) = args.user {
+            reserve::become_user(user).map_err(|e| format!("becoming the mount's user: {e}"))?;
+            if !reserve::die_with(args.parent) {
+                std::process::exit(EXIT_USAGE);
+            }
+        }
         region.u32(header::SANDBOX).store(hooks.confine()?, Ordering::Relaxed);
         hooks.confined();
         let batches = DatasetReader::new(region.clone());
