@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,8 +16,6 @@ use crate::block::{BLOCK, Seen, Stamp, see};
 
 /// Names that a client uses in turn.
 const NAMES: u64 = 16;
-/// Blocks of a file that a reader reads in turn.
-const BLOCKS: u64 = 64;
 
 /// One operation of a client; `round` counts them.
 type Work = fn(directory: &Path, client: u64, round: u64) -> Result<()>;
@@ -94,30 +92,6 @@ pub(super) fn busy(directory: &Path, client: u64, round: u64) -> Result<()> {
     ensure!(see(&std::fs::read(&renamed)?) == Seen::Whole(stamp), "{} has other contents", renamed.display());
     std::fs::remove_dir(&made)?;
     Ok(std::fs::remove_file(&renamed)?)
-}
-
-fn blocks_of(directory: &Path, client: u64) -> PathBuf {
-    directory.join(format!("blocks-{client}"))
-}
-
-/// Writes what [`read_only`] reads.
-pub(super) fn write_blocks(directory: &Path, clients: u32) -> Result<()> {
-    for client in 0..u64::from(clients) {
-        let file = File::create(blocks_of(directory, client))?;
-        for index in 0..BLOCKS {
-            file.write_all_at(&Stamp { file: client, index, version: 0 }.block(), index * BLOCK as u64)?;
-        }
-        file.sync_all()?;
-    }
-    Ok(())
-}
-
-/// Reads a block past the kernel's cache, so that there is a request each time.
-pub(super) fn read_only(directory: &Path, client: u64, round: u64) -> Result<()> {
-    let index = round % BLOCKS;
-    let seen = see_stored(&blocks_of(directory, client), index)?;
-    ensure!(seen == Seen::Whole(Stamp { file: client, index, version: 0 }), "block {index}: {seen:?}");
-    Ok(())
 }
 
 /// What the daemon says of a block.

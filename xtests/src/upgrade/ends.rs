@@ -20,8 +20,9 @@ pub(super) fn run(setup: &Setup, times: u32) -> Result<()> {
     Ok(())
 }
 
-fn parent_of(process: u32) -> Result<Pid> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+/// The process that keeps the mount.
+pub(super) fn supervisor_of(volume: &Volume) -> Result<Pid> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", volume.status()?.pid))?;
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).context("no parent")?;
     Pid::from_raw(line.trim().parse()?).context("no parent")
 }
@@ -30,7 +31,7 @@ fn parent_of(process: u32) -> Result<Pid> {
 fn without_supervisor(setup: &Setup) -> Result<()> {
     let volume = setup.with("supervise").make()?;
     let daemon = volume.status()?.pid;
-    let supervisor = pidfd_open(parent_of(daemon)?, PidfdFlags::empty())?;
+    let supervisor = pidfd_open(supervisor_of(&volume)?, PidfdFlags::empty())?;
     pidfd_send_signal(&supervisor, Signal::KILL)?;
     await_end(&supervisor)?;
     std::fs::write(volume.target().join("file"), "written").context("the mount is not usable")?;
@@ -45,7 +46,7 @@ fn too_many_deaths(setup: &Setup) -> Result<()> {
     let mut volume = setup.with("supervise=2").make()?;
     std::fs::write(volume.target().join("file"), "synced")?;
     volume.settle()?;
-    let supervisor = pidfd_open(parent_of(volume.status()?.pid)?, PidfdFlags::empty())?;
+    let supervisor = pidfd_open(supervisor_of(&volume)?, PidfdFlags::empty())?;
     let mut deaths = 0;
     loop {
         check_interrupt()?;
@@ -90,7 +91,7 @@ fn unmounted_in_the_middle(setup: &Setup, times: u32) -> Result<()> {
         check_interrupt()?;
         let name = volume.target().join(format!("file {round}"));
         std::fs::write(&name, "kept")?;
-        let supervisor = pidfd_open(parent_of(volume.status()?.pid)?, PidfdFlags::empty())?;
+        let supervisor = pidfd_open(supervisor_of(&volume)?, PidfdFlags::empty())?;
         let mut upgrade = Command::new(volume.program());
         upgrade.arg("ctl").arg(volume.target()).arg("upgrade");
         let (unmounted, _) = std::thread::scope(|scope| {

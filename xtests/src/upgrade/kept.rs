@@ -51,15 +51,15 @@ impl Kept {
         Ok(Self { nameless, contents, locked, mapped, listing, listed: HashSet::new(), directory, round: 0 })
     }
 
-    /// All of it is as it was. Leaves a dirty page behind, unless it is to be `durable`.
-    pub(super) fn verify(&mut self, durable: bool) -> Result<()> {
+    /// All of it is as it was. Leaves a dirty page behind.
+    pub(super) fn verify(&mut self) -> Result<()> {
         let mut read = vec![0; NAMELESS_BYTES];
         // Not from the kernel's cache.
         rustix::fs::fadvise(&self.nameless, 0, None, rustix::fs::Advice::DontNeed)?;
         self.nameless.read_exact_at(&mut read, 0).context("a file without a name")?;
         ensure!(read == self.contents, "a file without a name has other contents");
         ensure!(self.nameless.metadata()?.nlink() == 0, "a file without a name has got one");
-        self.verify_mapped(durable).context("a mapped file")?;
+        self.verify_mapped().context("a mapped file")?;
         self.list(NAMES / 50).context("a directory half read")?;
         let other = File::open(self.directory.join("locked"))?;
         let taken = flock(&other, FlockOperation::NonBlockingLockExclusive);
@@ -67,13 +67,13 @@ impl Kept {
         Ok(())
     }
 
-    fn verify_mapped(&mut self, durable: bool) -> Result<()> {
+    fn verify_mapped(&mut self) -> Result<()> {
         self.mapped.sync()?;
         let seen = see_stored(&self.directory.join("mapped"), 0)?;
         ensure!(seen == Seen::Whole(stamp(self.round)), "round {} was stored, there is {seen:?}", self.round);
         self.round += 1;
         self.mapped.block(0).copy_from_slice(&stamp(self.round).block());
-        if durable { self.mapped.sync() } else { Ok(()) }
+        Ok(())
     }
 
     /// Goes on reading the directory for `most` names.

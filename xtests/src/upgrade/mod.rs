@@ -2,8 +2,8 @@
 //!
 //! *Upgrades*: with files open that have no name, a mapping, a lock, and clients that create, rename, read and remove all the time, the daemon is
 //! replaced again and again; no client may see an error, and nothing may be lost.
-//! *Kills*: with everything synced, and readers that always have a request under way, the daemon is killed; again no error. Then it is killed after
-//! an operation that was answered and not synced: the mount must be usable, what was synced be there, and whoever held the lost file be told.
+//! *Kills*: under the same clients, with nothing synced, the daemon is killed; again no error, and nothing lost. Then the memory of its chunks is taken
+//! away with it, after an operation that was answered and not synced: the mount must be usable, what was synced be there, and whoever held the lost file be told.
 //! *Once*: it is killed between an operation and its answer, which must not be done twice.
 //! *Ends*: supervisors that are killed or give up, and unmounting in the middle.
 
@@ -12,11 +12,12 @@ mod ends;
 mod kept;
 mod once;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use gleanfs::cli::bench::process::check_interrupt;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::volume::{Setup, Volume};
 use clients::Clients;
@@ -30,10 +31,10 @@ pub struct Options {
     /// Upgrades under load
     #[arg(long, default_value_t = 10)]
     pub upgrades: u32,
-    /// Kills with everything synced
+    /// Kills under load, with nothing synced
     #[arg(long, default_value_t = 10)]
     pub kills: u32,
-    /// Kills after something that was not synced
+    /// Kills that take the memory of the daemon's chunks with them
     #[arg(long, default_value_t = 3)]
     pub losses: u32,
     /// Kills between an operation and its answer
@@ -63,7 +64,7 @@ pub fn run(options: &Options) -> Result<()> {
     let volume = setup.make()?;
     upgrades(&volume, options).context("upgrades")?;
     kills(&volume, options).context("kills")?;
-    losses(&volume, options).context("kills after something that was not synced")?;
+    losses(&volume, options).context("kills that lose something")?;
     volume.end()?;
     let volume = setup.with("dirsync").make()?;
     once::run(&volume, options.once).context("kills between an operation and its answer")?;
@@ -91,7 +92,7 @@ fn upgrades(volume: &Volume, options: &Options) -> Result<()> {
         let outcome = volume.order(&["upgrade", "--executable", &program[usize::from(!bad)]]);
         ensure!(outcome.is_err() == bad, "upgrade {round}: {outcome:?}");
         ensure!(volume.status()?.pid != before, "upgrade {round}: process {before} still serves");
-        kept.verify(false).with_context(|| format!("after upgrade {round}"))?;
+        kept.verify().with_context(|| format!("after upgrade {round}"))?;
     }
     if let Some(mut fio) = fio {
         ensure!(fio.wait()?.success(), "fio's verification failed");
@@ -106,19 +107,22 @@ fn upgrades(volume: &Volume, options: &Options) -> Result<()> {
 
 fn kills(volume: &Volume, options: &Options) -> Result<()> {
     let mut kept = Kept::open(volume.target())?;
-    clients::write_blocks(volume.target(), options.clients)?;
-    volume.order(&["sync"])?;
-    let clients = Clients::start(volume.target(), options.clients, clients::read_only)?;
+    let clients = Clients::start(volume.target(), options.clients, clients::busy)?;
+    let fio = options.fio.then(|| clients::fio(volume.target())).transpose()?;
     for round in 0..options.kills {
         check_interrupt()?;
         clients.await_progress()?;
         volume.kill_daemon()?;
-        kept.verify(true).with_context(|| format!("after kill {round}"))?;
-        volume.order(&["sync"])?;
+        kept.verify().with_context(|| format!("after kill {round}"))?;
+    }
+    if let Some(mut fio) = fio {
+        ensure!(fio.wait()?.success(), "fio's verification failed");
     }
     let seen = clients.end()?;
-    let (operations, longest) = (seen.operations, seen.longest);
-    println!("upgrade: {} kills; {operations} reads, no error, longest {longest:.0?}", options.kills);
+    println!(
+        "upgrade: {} kills; {} operations, no error, longest {:.0?}",
+        options.kills, seen.operations, seen.longest
+    );
     kept.end(volume)
 }
 
@@ -130,6 +134,10 @@ fn losses(volume: &Volume, options: &Options) -> Result<()> {
         volume.order(&["sync"])?;
         one_loss(volume, &safe).with_context(|| format!("round {round}"))?;
     }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let target = volume.target().display().to_string();
+    let here = mounts.lines().filter(|line| line.split(' ').nth(4) == Some(&target)).count();
+    ensure!(here == 1, "{here} mounts lie one over the other: those that were cut off were not cleared away");
     println!("upgrade: {} kills with losses, each told to who held the file", options.losses);
     Ok(())
 }
@@ -137,7 +145,11 @@ fn losses(volume: &Volume, options: &Options) -> Result<()> {
 fn one_loss(volume: &Volume, safe: &Path) -> Result<()> {
     let path: PathBuf = volume.target().join("unsynced");
     let file = File::create(&path)?;
-    volume.kill_daemon()?;
+    let supervisor = ends::supervisor_of(volume)?;
+    kill_process(supervisor, Signal::STOP)?;
+    let lost = volume.kill_daemon().and_then(|()| lose_chunks(supervisor));
+    kill_process(supervisor, Signal::CONT)?;
+    lost?;
     // Whoever waits for the dead daemon is told when the next one has taken its place.
     let told = file.sync_all();
     await_daemon(volume)?;
@@ -147,6 +159,17 @@ fn one_loss(volume: &Volume, safe: &Path) -> Result<()> {
     ensure!(std::fs::read_to_string(safe)? == "safe", "what was synced is not there");
     ensure!(!volume.target().join("unsynced").exists(), "what was lost came back");
     std::fs::write(volume.target().join("next"), "next").context("the mount is not usable")
+}
+
+/// Takes what the dead daemon has left of its chunks.
+fn lose_chunks(supervisor: Pid) -> Result<()> {
+    for descriptor in std::fs::read_dir(format!("/proc/{}/fd", supervisor.as_raw_nonzero()))? {
+        let descriptor = descriptor?.path();
+        if std::fs::read_link(&descriptor)?.to_string_lossy().contains("gleanfs-chunks") {
+            return Ok(OpenOptions::new().write(true).open(descriptor)?.set_len(0)?);
+        }
+    }
+    anyhow::bail!("the supervisor holds no chunks")
 }
 
 /// Waits until a daemon serves; between a mount that is dead and the next one nothing can be asked to tell.
