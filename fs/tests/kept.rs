@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use gleanfs::device::memory::{Fault, FaultOp, Remains};
-use gleanfs::device::rules::ZonedSpec;
 use gleanfs::device::{Device, MemoryDevice};
 use gleanfs::log::KeptMemory;
 use gleanfs::trial::client::{Slots, apply};
@@ -14,30 +13,18 @@ use gleanfs::trial::mix::Mix;
 use gleanfs::trial::on_memory::{Mounted, OnMemory};
 use gleanfs::trial::ops::Operation;
 use gleanfs::trial::random::Random;
-use gleanfs::trial::{Exactness, Subject, TrialClock};
+use gleanfs::trial::{Exactness, Subject, TrialClock, seeds};
 
 const SEEDS: u64 = 24;
 const LIVES: u64 = 4;
 const OPERATIONS: u64 = 120;
 const EXACT: Exactness = Exactness { times: true, sectors: true };
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number is wanted"))
-}
-
 fn subject(seed: u64) -> OnMemory {
     let small =
         OnMemory { segments: 96, segment_blocks: 64, clean_every: 2, checkpoint_every: 61, ..OnMemory::default() };
-    let spec = ZonedSpec {
-        zones: 96,
-        zone_blocks: 64,
-        capacity_blocks: 60,
-        conventional: 0,
-        open_max: Some(14),
-        active_max: Some(14),
-    };
-    let zoned = seed.is_multiple_of(3).then_some(spec);
-    OnMemory { zoned, unruly: (seed % 4 == 1).then_some(seed), ..small }
+    let unruly = OnMemory { unruly: (seed % 4 == 1).then_some(seed), ..small };
+    if seed.is_multiple_of(3) { unruly.on_zones() } else { unruly }
 }
 
 /// Uses the filesystem until its daemon dies: between two operations, or when a write to the device has come some way.
@@ -63,12 +50,8 @@ fn use_until_death(subject: &OnMemory, device: &MemoryDevice, mounted: &Mounted,
 
 #[test]
 fn what_was_accepted_outlives_the_process() {
-    let seeds = match number("GLEANFS_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 1..1 + number("GLEANFS_SEEDS").unwrap_or(SEEDS),
-    };
     let mut unwritten = 0;
-    for seed in seeds {
+    for seed in seeds(SEEDS) {
         println!("replay with: GLEANFS_SEED={seed} cargo test -p gleanfs --test kept");
         unwritten += live_and_die(&subject(seed), seed);
     }

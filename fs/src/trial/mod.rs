@@ -190,7 +190,7 @@ pub(crate) fn from_env(name: &str) -> Option<u64> {
 }
 
 /// The seeds to run: `count` from 1 on, unless the environment says otherwise.
-pub(crate) fn seeds(count: u64) -> Range<u64> {
+pub fn seeds(count: u64) -> Range<u64> {
     match from_env("GLEANFS_SEED") {
         Some(seed) => seed..seed + 1,
         None => 1..from_env("GLEANFS_SEEDS").unwrap_or(count) + 1,

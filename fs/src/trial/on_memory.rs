@@ -83,6 +83,19 @@ impl OnMemory {
         Ok(Mounted { filesystem, volume, cleaner, unruly })
     }
 
+    /// The same on strict zones that hold a sixteenth less than their size.
+    pub fn on_zones(self) -> Self {
+        let spec = ZonedSpec {
+            zones: self.segments,
+            zone_blocks: self.segment_blocks,
+            capacity_blocks: self.segment_blocks - self.segment_blocks / 16,
+            conventional: 0,
+            open_max: Some(14),
+            active_max: Some(14),
+        };
+        Self { zoned: Some(spec), ..self }
+    }
+
     fn placement(&self) -> Box<dyn Placement> {
         match self.unruly {
             Some(seed) => Box::new(UnrulyPlacement::new(seed)),

@@ -5,14 +5,13 @@
 
 use std::sync::Arc;
 
-use gleanfs::device::rules::ZonedSpec;
 use gleanfs::device::{Device, MemoryDevice};
 use gleanfs::trial::client::{Slots, apply};
 use gleanfs::trial::mix::Mix;
 use gleanfs::trial::on_memory::OnMemory;
 use gleanfs::trial::ops::Operation;
 use gleanfs::trial::random::Random;
-use gleanfs::trial::{Exactness, Subject, TrialClock};
+use gleanfs::trial::{Exactness, Subject, TrialClock, seeds};
 use gleanfs::types::{BLOCK_SIZE, BlockAddr};
 
 use crate::mending::mended;
@@ -20,23 +19,11 @@ use crate::mending::mended;
 const SEEDS: u64 = 16;
 const OPERATIONS: usize = 250;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number is wanted"))
-}
-
 fn subject(seed: u64) -> OnMemory {
     let small =
         OnMemory { segments: 96, segment_blocks: 64, clean_every: 2, checkpoint_every: 31, ..OnMemory::default() };
-    let spec = ZonedSpec {
-        zones: 96,
-        zone_blocks: 64,
-        capacity_blocks: 60,
-        conventional: 0,
-        open_max: Some(14),
-        active_max: Some(14),
-    };
     match seed % 4 {
-        0 => OnMemory { zoned: Some(spec), ..small },
+        0 => small.on_zones(),
         1 => OnMemory { checkpoint_every: 0, clean_every: 1, ..small },
         _ => small,
     }
@@ -92,11 +79,7 @@ fn damage(device: &MemoryDevice, older: &MemoryDevice, random: &mut Random) {
 
 #[test]
 fn damage_of_images_in_use_is_repaired() {
-    let seeds = match number("GLEANFS_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 1..1 + number("GLEANFS_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
+    for seed in seeds(SEEDS) {
         let (device, older) = used(seed);
         println!("replay with: GLEANFS_SEED={seed} cargo test -p gleanfs --test fsck campaign");
         mended(&device);

@@ -17,9 +17,6 @@ use crate::block::{BLOCK, Seen, Stamp, see};
 /// Names that a client uses in turn.
 const NAMES: u64 = 16;
 
-/// One operation of a client; `round` counts them.
-type Work = fn(directory: &Path, client: u64, round: u64) -> Result<()>;
-
 /// What clients saw.
 pub(super) struct SeenByClients {
     pub(super) operations: u64,
@@ -34,11 +31,11 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    pub(super) fn start(directory: &Path, clients: u32, work: Work) -> Result<Self> {
+    pub(super) fn start(directory: &Path, clients: u32) -> Result<Self> {
         let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let threads = (0..u64::from(clients)).map(|client| {
             let (stop, rounds, directory) = (Arc::clone(&stop), Arc::clone(&rounds), directory.to_owned());
-            std::thread::spawn(move || go_on(&directory, client, work, &stop, &rounds))
+            std::thread::spawn(move || go_on(&directory, client, &stop, &rounds))
         });
         Ok(Self { threads: threads.collect(), stop, rounds })
     }
@@ -66,14 +63,14 @@ impl Clients {
     }
 }
 
-fn go_on(directory: &Path, client: u64, work: Work, stop: &AtomicBool, rounds: &AtomicU64) -> Result<Duration> {
+fn go_on(directory: &Path, client: u64, stop: &AtomicBool, rounds: &AtomicU64) -> Result<Duration> {
     let mut longest = Duration::ZERO;
     for round in 0.. {
         if stop.load(Ordering::Relaxed) {
             break;
         }
         let since = Instant::now();
-        work(directory, client, round).with_context(|| format!("client {client}, round {round}"))?;
+        busy(directory, client, round).with_context(|| format!("client {client}, round {round}"))?;
         longest = longest.max(since.elapsed());
         rounds.fetch_add(1, Ordering::Relaxed);
     }
@@ -81,7 +78,7 @@ fn go_on(directory: &Path, client: u64, work: Work, stop: &AtomicBool, rounds: &
 }
 
 /// Creates, renames, reads, and removes; makes a directory and removes it. None of it can be done twice unseen.
-pub(super) fn busy(directory: &Path, client: u64, round: u64) -> Result<()> {
+fn busy(directory: &Path, client: u64, round: u64) -> Result<()> {
     let name = |what: &str| directory.join(format!("{what}-{client}-{}", round % NAMES));
     let (new, renamed, made) = (name("new"), name("renamed"), name("made"));
     let stamp = Stamp { file: client, index: round, version: 0 };

@@ -80,11 +80,7 @@ fn refuses_without_supervisor(setup: &Setup) -> Result<()> {
 }
 
 fn upgrades(volume: &Volume, options: &Options) -> Result<()> {
-    let mut kept = Kept::open(volume.target())?;
-    let clients = Clients::start(volume.target(), options.clients, clients::busy)?;
-    let fio = options.fio.then(|| clients::fio(volume.target())).transpose()?;
-    for round in 0..options.upgrades {
-        check_interrupt()?;
+    under_load(volume, options, "upgrade", options.upgrades, |round, _| {
         let before = volume.status()?.pid;
         let program = [NO_DAEMON.into(), volume.program().display().to_string()];
         // Each fourth names a program that does not serve: the old one must go on.
@@ -92,37 +88,39 @@ fn upgrades(volume: &Volume, options: &Options) -> Result<()> {
         let outcome = volume.order(&["upgrade", "--executable", &program[usize::from(!bad)]]);
         ensure!(outcome.is_err() == bad, "upgrade {round}: {outcome:?}");
         ensure!(volume.status()?.pid != before, "upgrade {round}: process {before} still serves");
-        kept.verify().with_context(|| format!("after upgrade {round}"))?;
-    }
-    if let Some(mut fio) = fio {
-        ensure!(fio.wait()?.success(), "fio's verification failed");
-    }
-    let seen = clients.end()?;
-    println!(
-        "upgrade: {} upgrades; {} operations, no error, longest {:.0?}",
-        options.upgrades, seen.operations, seen.longest
-    );
-    kept.end(volume)
+        Ok(())
+    })
 }
 
 fn kills(volume: &Volume, options: &Options) -> Result<()> {
-    let mut kept = Kept::open(volume.target())?;
-    let clients = Clients::start(volume.target(), options.clients, clients::busy)?;
-    let fio = options.fio.then(|| clients::fio(volume.target())).transpose()?;
-    for round in 0..options.kills {
-        check_interrupt()?;
+    under_load(volume, options, "kill", options.kills, |_, clients| {
         clients.await_progress()?;
-        volume.kill_daemon()?;
-        kept.verify().with_context(|| format!("after kill {round}"))?;
+        volume.kill_daemon()
+    })
+}
+
+/// Changes the daemon so many times under clients that must see no error, with things held open throughout.
+fn under_load(
+    volume: &Volume,
+    options: &Options,
+    what: &str,
+    times: u32,
+    change: impl Fn(u32, &Clients) -> Result<()>,
+) -> Result<()> {
+    let mut kept = Kept::open(volume.target())?;
+    let clients = Clients::start(volume.target(), options.clients)?;
+    let fio = options.fio.then(|| clients::fio(volume.target())).transpose()?;
+    for round in 0..times {
+        check_interrupt()?;
+        change(round, &clients)?;
+        kept.verify().with_context(|| format!("after {what} {round}"))?;
     }
     if let Some(mut fio) = fio {
         ensure!(fio.wait()?.success(), "fio's verification failed");
     }
     let seen = clients.end()?;
-    println!(
-        "upgrade: {} kills; {} operations, no error, longest {:.0?}",
-        options.kills, seen.operations, seen.longest
-    );
+    let (operations, longest) = (seen.operations, seen.longest);
+    println!("upgrade: {times} {what}s; {operations} operations, no error, longest {longest:.0?}");
     kept.end(volume)
 }
 
