@@ -4,6 +4,7 @@
 //! writing, and takes the inode's lock where contents change. A plan may run several times and has no side effects.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::meta::view::View;
@@ -57,6 +58,8 @@ use rename::Place;
 const INODES_PER_BLOCK: u64 = 8;
 /// Steps of the reaper between two tries of an operation that found no space.
 const REAP_STEPS: usize = 64;
+/// How long an operation waits for room that somebody else may be about to give back.
+const ROOM_PATIENCE: Duration = Duration::from_millis(250);
 
 /// A mounted filesystem.
 pub struct Filesystem {
@@ -104,11 +107,20 @@ impl Filesystem {
         Op { now: (self.clock)(), names: self.names }
     }
 
-    /// Tries again while there is no space but some left to be freed.
+    /// Tries again while there is no space but some left to be freed, here or by others.
     fn with_room<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        let mut waiting = None;
         loop {
             match attempt() {
                 Err(Error::NoSpace) if self.reaper.reap(REAP_STEPS)? > 0 => {}
+                Err(Error::NoSpace) => {
+                    // What was freed before the first look is there for the next attempt.
+                    let (since, deadline) = *waiting.get_or_insert_with(|| (None, Instant::now() + ROOM_PATIENCE));
+                    if since.is_some_and(|steps| !self.reaper.await_more(steps, deadline)) {
+                        return Err(Error::NoSpace);
+                    }
+                    waiting = Some((Some(self.reaper.steps()), deadline));
+                }
                 other => return other,
             }
         }

@@ -6,6 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -24,10 +25,20 @@ struct Queue {
     /// Inodes without names that somebody may still use.
     in_use: HashSet<Ino>,
     tasks: VecDeque<Task>,
+    /// Tasks of which some thread does a step.
+    in_hand: usize,
+    /// Steps that were done.
+    steps: u64,
     stopped: bool,
 }
 
 impl Queue {
+    fn take(&mut self) -> Option<Task> {
+        let task = self.tasks.pop_front()?;
+        self.in_hand += 1;
+        Some(task)
+    }
+
     /// Leaves inodes without names to their users.
     fn keep_nameless(&mut self) {
         let in_use = &mut self.in_use;
@@ -56,6 +67,8 @@ struct Shared {
     volume: Arc<Volume>,
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// A step was done, or there is one to do.
+    moved: Condvar,
 }
 
 /// The reaper; dropping it stops the thread after its present step.
@@ -79,7 +92,7 @@ impl Reaper {
         if reaping == Reaping::Inherited {
             queue.keep_nameless();
         }
-        let shared = Arc::new(Shared { volume, queue: Mutex::new(queue), wake: Condvar::new() });
+        let shared = Arc::new(Shared { volume, queue: Mutex::new(queue), wake: Condvar::new(), moved: Condvar::new() });
         let thread = match reaping {
             Reaping::Background | Reaping::Inherited if writable => Some(spawn(Arc::clone(&shared))?),
             _ => None,
@@ -117,6 +130,7 @@ impl Reaper {
             queue.tasks.len()
         };
         self.shared.wake.notify_one();
+        self.shared.moved.notify_all();
         if len > QUEUE_LEN_HIGH
             && let Err(error) = self.reap(2)
         {
@@ -127,10 +141,28 @@ impl Reaper {
     /// Does at most `steps_max` steps; the number done, 0 if nothing is queued.
     pub fn reap(&self, steps_max: usize) -> Result<usize> {
         for step in 0..steps_max {
-            let Some(task) = self.shared.queue.lock().tasks.pop_front() else { return Ok(step) };
+            let Some(task) = self.shared.queue.lock().take() else { return Ok(step) };
             self.shared.step(task)?;
         }
         Ok(steps_max)
+    }
+
+    /// Steps that were done so far, by whomever.
+    pub fn steps(&self) -> u64 {
+        self.shared.queue.lock().steps
+    }
+
+    /// Waits until there is more room than after `steps` steps, or something to be freed: another thread may have it in hand, and the kernel forgets an inode
+    /// only after it has told whoever removed it that it is gone. False if nothing of that comes until `deadline`.
+    pub fn await_more(&self, steps: u64, deadline: Instant) -> bool {
+        let mut queue = self.shared.queue.lock();
+        while queue.steps == steps && queue.tasks.is_empty() {
+            let comes = queue.in_hand > 0 || !queue.in_use.is_empty();
+            if self.thread.is_none() || !comes || self.shared.moved.wait_until(&mut queue, deadline).timed_out() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Unmaps all that lies beyond the file's size, here and now.
@@ -145,9 +177,14 @@ impl Shared {
     /// next mount.
     fn step(&self, task: Task) -> Result<()> {
         let done = unwitnessed(|| self.volume.transact(|view| orphans::plan_step(view, task)));
+        let mut queue = self.queue.lock();
         if matches!(done, Ok(false) | Err(Error::MustWait)) {
-            self.queue.lock().tasks.push_front(task);
+            queue.tasks.push_front(task);
         }
+        queue.in_hand -= 1;
+        queue.steps += u64::from(done.is_ok());
+        drop(queue);
+        self.moved.notify_all();
         done.map(drop)
     }
 
@@ -157,7 +194,7 @@ impl Shared {
             if queue.stopped {
                 return None;
             }
-            match queue.tasks.pop_front() {
+            match queue.take() {
                 Some(task) => return Some(task),
                 None => self.wake.wait(&mut queue),
             }

@@ -219,6 +219,42 @@ fn a_deleted_file_lives_until_it_is_forgotten_and_then_gives_its_space_back() {
     assert!(before - fs.space().unwrap().free < 16);
 }
 
+/// Promises all the room that there is to a file.
+fn fill(fs: &Filesystem, ino: Ino) {
+    let (mut end, mut bytes) = (0, 1 << 30);
+    while bytes >= 4096 {
+        match fs.fallocate(ino, end, bytes, Fallocate::Allocate { keep_size: true }) {
+            Ok(()) => end += bytes,
+            Err(Error::NoSpace) => bytes /= 2,
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+/// The kernel forgets a deleted file only after it has told whoever deleted it.
+#[test]
+fn room_that_is_about_to_come_back_is_waited_for() {
+    let device = device();
+    let fs = mount(&device, Reaping::Background);
+    let other = file(&fs, "other");
+    let append = || fs.write(other, fs.getattr(other).unwrap().size, &[1; 4096], false);
+    // On a machine that stands still the wait may end too early.
+    let is_waited_for = (0..20).any(|n| {
+        let ino = file(&fs, &format!("f{n}"));
+        fill(&fs, ino);
+        let refusal = std::iter::repeat_with(append).find_map(Result::err);
+        assert!(matches!(refusal, Some(Error::NoSpace)));
+        fs.unlink(Ino::ROOT, format!("f{n}").as_bytes()).unwrap();
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(append);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            fs.forget(ino);
+            writing.join().unwrap().is_ok()
+        })
+    });
+    assert!(is_waited_for);
+}
+
 #[test]
 fn what_was_open_when_the_power_went_is_freed_by_the_next_mount() {
     let device = device();
