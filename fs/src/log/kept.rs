@@ -266,7 +266,7 @@ impl KeptChunk {
     }
 
     /// What its header will say when it is sealed: it has the same bytes, whoever writes it.
-    pub fn seal(&self, flushed: Lsn, clock: WriteClock) {
+    pub fn dispatched(&self, flushed: Lsn, clock: WriteClock) {
         self.control().clock.store(clock.0, Ordering::Relaxed);
         self.control().flushed.store(flushed.0, Ordering::Release);
     }

@@ -101,7 +101,7 @@ impl Log {
                 summary_bytes: summary.len() as u32,
             };
             if let Some(kept) = pending.chunk.kept() {
-                kept.seal(flushed, clock);
+                kept.dispatched(flushed, clock);
             }
             let chunk = Arc::clone(&pending.chunk);
             let h = &mut inner.heads.heads[usize::from(head)];

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::meta::patience::may_wait;
 use crate::meta::view::View;
 use crate::meta::volume::{Plan, Volume};
 use crate::meta::witness::unwitnessed;
@@ -107,19 +108,22 @@ impl Filesystem {
         Op { now: (self.clock)(), names: self.names }
     }
 
-    /// Tries again while there is no space but some left to be freed, here or by others.
+    /// Tries again while there is no space but some left to be freed, here or by others. Who may not wait leaves it to a thread that may: what the kernel is
+    /// to forget comes only if requests are answered.
     fn with_room<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
         let mut waiting = None;
         loop {
             match attempt() {
                 Err(Error::NoSpace) if self.reaper.reap(REAP_STEPS)? > 0 => {}
                 Err(Error::NoSpace) => {
-                    // What was freed before the first look is there for the next attempt.
-                    let (since, deadline) = *waiting.get_or_insert_with(|| (None, Instant::now() + ROOM_PATIENCE));
-                    if since.is_some_and(|steps| !self.reaper.await_more(steps, deadline)) {
-                        return Err(Error::NoSpace);
-                    }
-                    waiting = Some((Some(self.reaper.steps()), deadline));
+                    let deadline = match waiting {
+                        // What was freed before the first look is there for the next attempt.
+                        None => Instant::now() + ROOM_PATIENCE,
+                        Some(_) if !may_wait() && self.reaper.expects_more() => return Err(Error::MustWait),
+                        Some((steps, deadline)) if may_wait() && self.reaper.await_more(steps, deadline) => deadline,
+                        Some(_) => return Err(Error::NoSpace),
+                    };
+                    waiting = Some((self.reaper.steps(), deadline));
                 }
                 other => return other,
             }

@@ -157,12 +157,20 @@ impl Reaper {
     pub fn await_more(&self, steps: u64, deadline: Instant) -> bool {
         let mut queue = self.shared.queue.lock();
         while queue.steps == steps && queue.tasks.is_empty() {
-            let comes = queue.in_hand > 0 || !queue.in_use.is_empty();
-            if self.thread.is_none() || !comes || self.shared.moved.wait_until(&mut queue, deadline).timed_out() {
+            if !self.is_expected(&queue) || self.shared.moved.wait_until(&mut queue, deadline).timed_out() {
                 return false;
             }
         }
         true
+    }
+
+    /// Whether something may soon be freed, or be there to be freed.
+    pub fn expects_more(&self) -> bool {
+        self.is_expected(&self.shared.queue.lock())
+    }
+
+    fn is_expected(&self, queue: &Queue) -> bool {
+        self.thread.is_some() && (queue.in_hand > 0 || !queue.in_use.is_empty())
     }
 
     /// Unmaps all that lies beyond the file's size, here and now.
